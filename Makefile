@@ -1,0 +1,63 @@
+# Needs make and Python 3.11 or newer, nothing else: without uv on PATH, .tools/ gets one.
+
+PYTHON ?= python3
+UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
+RUN := $(UV) run
+WHEEL_DIR ?= dist
+
+# `make test PYTHON=python3.13` runs everything on that Python.
+ifneq ($(origin PYTHON),file)
+export UV_PYTHON := $(PYTHON)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lowest check bench coverage wheel format clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+demo: $(UV) ## Run the example project with two weeks of history: site, API, admin
+	$(RUN) python manage.py demo
+
+test: $(UV) ## Run all tests on PostgreSQL, then on SQLite
+	TEST_DB=postgres $(RUN) pytest
+	TEST_DB=sqlite $(RUN) pytest
+
+lowest: $(UV) ## Run the tests with the oldest Django and REST framework we promise
+	$(RUN) --isolated --resolution lowest-direct pytest
+
+check: $(UV) ## Check format, style, types, imports, dependencies, migrations, settings
+	$(RUN) ruff format --check
+	$(RUN) ruff check
+	$(RUN) mypy
+	$(RUN) lint-imports --no-logo
+	$(RUN) deptry django_idempotency
+	$(RUN) python manage.py makemigrations --check --dry-run
+	$(RUN) python manage.py check --fail-level WARNING
+
+bench: $(UV) ## Measure what protection costs, on PostgreSQL with fsync
+	$(RUN) python -m tests.benchmark
+
+coverage: $(UV) ## Measure what the tests reach, on both databases together
+	$(RUN) coverage erase
+	TEST_DB=postgres $(RUN) coverage run -m pytest
+	TEST_DB=sqlite $(RUN) coverage run -m pytest
+	$(RUN) coverage combine --quiet
+	$(RUN) coverage report
+
+wheel: $(UV) ## Build the source archive and, from it, the wheel
+	$(UV) build --quiet --out-dir $(WHEEL_DIR)
+
+format: $(UV) ## Format the code and apply safe fixes
+	$(RUN) ruff check --fix --exit-zero --quiet
+	$(RUN) ruff format
+
+clean: ## Delete what these commands created, the demo's database included
+	rm -rf .tools .venv dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .hypothesis .coverage .coverage.* htmlcov demo.sqlite3*
+
+.tools/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "This project needs Python 3.11 or newer to be called $(PYTHON), or another name: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8,<1'

@@ -1,0 +1,156 @@
+"""The body of a request, read for comparison and left as it was for the view.
+
+JSON counts by content, forms by pairs, multipart by parts and per-file digests (the boundary
+is new with each attempt), all else by bytes. The stream is recorded while it is read, not
+read twice: a 3 MB upload that works without a key works with one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from tempfile import SpooledTemporaryFile
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import parse_qsl
+
+from django.http.request import UnreadablePostError
+
+from .fingerprint import canonical_json, canonical_pairs, file_digest, flatten, load_json, without
+
+if TYPE_CHECKING:
+    from django.core.files.uploadedfile import UploadedFile
+    from django.http import HttpRequest, QueryDict
+    from django.utils.datastructures import MultiValueDict
+
+__all__ = ["Body", "StreamRecorder", "form_body", "raw_body", "record_stream"]
+
+_IN_MEMORY = 2_621_440  # bytes of a recorded body before it goes to disk, as Django's uploads
+_CHUNK = 65_536  # bytes
+_LONGEST_JSON = 16 * 1024 * 1024  # bytes; a longer document is compared as it was sent
+_CSRF = "csrfmiddlewaretoken"  # masked anew in every page, so no part of what is asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What the fingerprint covers, and what a record may name."""
+
+    parts: list[bytes]
+    fields: Iterable[tuple[str, str]] = ()
+    document: Any = None  # what RECORD_REQUEST="body" may keep, after redaction
+
+
+class StreamRecorder:
+    """A request stream that keeps what passes through it, in memory or on disk."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.copy = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed with the request
+
+    def read(self, *args: Any) -> bytes:
+        data = cast("bytes", self._stream.read(*args))
+        self.copy.write(data)
+        return data
+
+    def readline(self, *args: Any) -> bytes:
+        data = cast("bytes", self._stream.readline(*args))
+        self.copy.write(data)
+        return data
+
+    def finish(self) -> SpooledTemporaryFile[bytes]:
+        """Read the rest, and return the whole from its beginning."""
+        while self.read(_CHUNK):
+            pass
+        self.copy.seek(0)
+        return self.copy
+
+    def close(self) -> None:
+        self.copy.close()
+        if hasattr(self._stream, "close"):
+            self._stream.close()
+
+
+def record_stream(request: HttpRequest) -> None:
+    """Record the body from here on, whoever reads it first: a permission class, say."""
+    stream = getattr(request, "_stream", None)
+    if stream is None or isinstance(stream, StreamRecorder) or hasattr(request, "_body"):
+        return
+    if not getattr(request, "_read_started", False):
+        request._stream = StreamRecorder(stream)
+
+
+def _whole(request: HttpRequest) -> Iterator[bytes]:
+    """The body in chunks; afterwards the request is as fresh as before."""
+    if hasattr(request, "_body"):
+        yield request.body
+        return
+    recorder = getattr(request, "_stream", None)
+    if not isinstance(recorder, StreamRecorder):
+        return  # consumed by a middleware in a way that cannot be repeated
+    try:
+        copy = recorder.finish()
+    except OSError as error:
+        raise UnreadablePostError(*error.args) from error
+    while chunk := copy.read(_CHUNK):
+        yield chunk
+    copy.seek(0)
+    if not request._read_started:
+        request._stream = copy
+
+
+def raw_body(request: HttpRequest, media_type: str, exclude: Collection[str]) -> Body:
+    """JSON and URL-encoded bodies by content, any other by its bytes."""
+    is_form = media_type == "application/x-www-form-urlencoded"
+    if not is_form and not media_type.endswith(("/json", "+json")):
+        return Body(parts=[file_digest(_whole(request))])
+    raw = b"".join(_whole(request))
+    try:
+        if is_form:
+            return _pairs_body(parse_qsl(raw.decode(), keep_blank_values=True), exclude)
+        if len(raw) <= _LONGEST_JSON:
+            document = without(load_json(raw), exclude)
+            return Body(
+                parts=[b"json", *canonical_json(document)],
+                fields=list(flatten(document)),
+                document=document,
+            )
+    except (ValueError, RecursionError):
+        pass  # not what it says it is: the view will tell the client
+    return Body(parts=[file_digest([raw])])
+
+
+def _pairs_body(pairs: Iterable[tuple[str, str]], exclude: Collection[str]) -> Body:
+    kept = [(name, value) for name, value in pairs if name != _CSRF and name not in exclude]
+    return Body(parts=[b"form", *canonical_pairs(kept)], fields=_numbered(kept), document=dict(kept))
+
+
+def _numbered(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Fields of a form, the second value of a name as ``name[1]``."""
+    seen: dict[str, int] = {}
+    numbered = []
+    for name, value in pairs:
+        count = seen.get(name, 0)
+        seen[name] = count + 1
+        numbered.append((f"{name}[{count}]" if count else name, value))
+    return numbered
+
+
+def form_body(
+    post: QueryDict, files: MultiValueDict[str, UploadedFile], exclude: Collection[str]
+) -> Body:
+    """A multipart body by its parsed parts; files are read in chunks and rewound."""
+    pairs = [(name, value) for name, values in post.lists() for value in values]
+    described = []
+    for name, uploads in files.lists():
+        for upload in uploads:
+            digest = file_digest(upload.chunks()).hex()
+            upload.seek(0)
+            about = json.dumps([upload.name, upload.content_type, upload.size, digest])
+            described.append((name, about))
+    body = _pairs_body(pairs, exclude)
+    parts = [*body.parts, b"files", *canonical_pairs(described)]
+    return Body(
+        parts=parts,
+        fields=[*body.fields, *_numbered(described)],
+        document={**body.document, **{name: "[file]" for name, _ in described}},
+    )

@@ -1,0 +1,98 @@
+"""The four flows of a keyed request, top to bottom: execute, replay, refuse, fail."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from .exceptions import KeyExpired, KeyInProgress, KeyReused
+from .protocol import (
+    Attempt,
+    Conflict,
+    Execute,
+    Expired,
+    InFlight,
+    KeyedRequest,
+    Outcome,
+    StoredResponse,
+    decide,
+)
+from .store import Store
+from .trace import Trail
+
+__all__ = ["Codec", "run"]
+
+R = TypeVar("R")
+
+_FIRST_PAUSE = 0.02  # seconds between two looks of a request that waits for its twin
+_LONGEST_PAUSE = 0.25
+
+
+class Codec(Protocol[R]):
+    """Turns a framework's response into a stored one and back."""
+
+    def dump(self, response: R) -> tuple[R, StoredResponse]:
+        """Render: (what the client gets now, what a retry will get)."""
+
+    def load(self, stored: StoredResponse, attempt: Attempt) -> R:
+        """Rebuild a response, or raise the reason why this client may not have it."""
+
+
+def run(
+    request: KeyedRequest,
+    execute: Callable[[Attempt, Store], R],
+    codec: Codec[R],
+    *,
+    wait: float = 0.0,
+    events: bool = True,
+) -> R:
+    """Execute the request if it is the first of its key, else answer from what is stored.
+
+    Returned by ``execute`` and final, a response is stored with the view's writes and
+    replayed from then on. Raised, or returned and not final, everything is rolled back and
+    the key stays free. ``wait`` is how many seconds a duplicate waits for the first request.
+
+    Raises:
+        KeyInProgress: another request holds the key.
+        KeyReused: the key belongs to a different request.
+        KeyExpired: the key is past its retention and must not be used again.
+        StoreUnavailable, OutcomeUnknown: the database failed.
+    """
+    store = Store(request)
+    deadline = time.monotonic() + wait
+    pause = _FIRST_PAUSE
+    with Trail(store, events=events) as trail:
+        while True:
+            record = store.reserve()  # committed: from here on the key exists
+            decision = decide(record)
+            if isinstance(decision, Execute):
+                with store.exclusive() as record:  # one transaction, the key's row locked
+                    decision = decide(record)  # it may have completed meanwhile
+                    if isinstance(decision, Execute):
+                        trail.began(record)
+                        response, stored = codec.dump(execute(record.attempt, store))
+                        if request.is_final(stored.status):
+                            store.complete(stored, duration_ms=trail.duration_ms)
+                        else:
+                            store.abandon()
+                if isinstance(decision, Execute):
+                    final = request.is_final(stored.status)
+                    trail.became(Outcome.EXECUTED if final else Outcome.FAILED, stored.status)
+                    return response
+            if not isinstance(decision, InFlight) or time.monotonic() + pause > deadline:
+                break
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+        if isinstance(decision, InFlight):
+            trail.became(Outcome.IN_FLIGHT, None)
+            raise KeyInProgress(status=request.in_flight_status)
+        if isinstance(decision, Conflict):
+            trail.conflicted(record)
+            raise KeyReused(status=request.conflict_status)
+        if isinstance(decision, Expired):
+            raise KeyExpired
+        response = codec.load(decision.response, record.attempt)
+        trail.became(Outcome.REPLAYED, decision.response.status)
+        return response

@@ -1,0 +1,159 @@
+"""Every refusal a client can meet: its status, its code and what to send next.
+
+The texts never quote the key, the body or anything about another request.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import ClassVar
+
+__all__ = [
+    "AnonymousRefused",
+    "IdempotencyError",
+    "KeyExpired",
+    "KeyInProgress",
+    "KeyInvalid",
+    "KeyMissing",
+    "KeyReused",
+    "KeyTooShort",
+    "OutcomeUnknown",
+    "ReplayForbidden",
+    "ResponseNotAcceptable",
+    "ResultNotStored",
+    "StoreUnavailable",
+]
+
+
+class IdempotencyError(Exception):
+    """A keyed request that is refused; becomes an ``application/problem+json`` answer.
+
+    ``slug`` ends the problem's ``type`` URI (RFC 9457) and, with underscores, its
+    ``code``; both are stable. ``retry_after`` is in seconds, ``None`` = do not retry.
+    """
+
+    status: int = HTTPStatus.BAD_REQUEST
+    slug: ClassVar[str] = "error"
+    title: ClassVar[str] = "Idempotency error"
+    detail: str = ""
+    retry_after: int | None = None
+
+    def __init__(self, detail: str = "", *, status: int | None = None) -> None:
+        self.detail = detail or self.detail
+        self.status = status or self.status
+        self.headers: dict[str, str] = {}
+        super().__init__(self.detail)
+
+    @property
+    def code(self) -> str:
+        return "idempotency_" + self.slug.replace("-", "_")
+
+
+class KeyMissing(IdempotencyError):
+    slug = "key-missing"
+    title = "Idempotency key missing"
+    detail = (
+        "This operation needs an idempotency key. Make a new UUID for each new "
+        "operation, send it in the {header} header, and send the same one when you retry."
+    )
+
+
+class KeyInvalid(IdempotencyError):
+    slug = "key-invalid"
+    title = "Idempotency key invalid"
+    detail = "Send one idempotency key: a UUID, alone or in double quotes."
+
+
+class KeyTooShort(IdempotencyError):
+    slug = "key-too-short"
+    title = "Idempotency key too short"
+    detail = (
+        "Requests without credentials share one space of keys, so a key must be hard to "
+        "guess: send at least {minimum} characters, best a random UUID."
+    )
+
+
+class AnonymousRefused(IdempotencyError):
+    slug = "anonymous"
+    title = "Idempotency keys need credentials"
+    detail = "Sign in to use an idempotency key here, or send the request without one."
+
+
+class KeyInProgress(IdempotencyError):
+    status = HTTPStatus.CONFLICT
+    slug = "in-progress"
+    title = "Request in progress"
+    detail = (
+        "The first request with this key has not finished. Send the same request with the "
+        "same key again after the time in Retry-After."
+    )
+    retry_after = 1
+
+
+class KeyReused(IdempotencyError):
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "key-reused"
+    title = "Idempotency key reused"
+    detail = (
+        "This key was already used for a different request. Send a new key for a new "
+        "operation; to retry, send the original request unchanged."
+    )
+
+
+class KeyExpired(IdempotencyError):
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "key-expired"
+    title = "Idempotency key expired"
+    detail = (
+        "This key is older than its retention, so its response is gone. Look up whether the "
+        "operation took place; send a new key only if it did not."
+    )
+
+
+class ResultNotStored(IdempotencyError):
+    status = HTTPStatus.CONFLICT
+    slug = "result-not-stored"
+    title = "Result not stored"
+    detail = (
+        "This request was carried out, and its response could not be kept. It is not run "
+        "again. Read the result from the resource itself."
+    )
+
+
+class ReplayForbidden(IdempotencyError):
+    status = HTTPStatus.FORBIDDEN
+    slug = "replay-forbidden"
+    title = "Replay forbidden"
+    detail = "You may no longer read the response of this request."
+
+
+class ResponseNotAcceptable(IdempotencyError):
+    status = HTTPStatus.NOT_ACCEPTABLE
+    slug = "not-acceptable"
+    title = "No storable representation"
+    detail = (
+        "With an idempotency key this view cannot answer in the browsable HTML form. Ask for "
+        "another media type, or leave the key out."
+    )
+
+
+class StoreUnavailable(IdempotencyError):
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "store-unavailable"
+    title = "Try again"
+    detail = (
+        "The request was not carried out, because the database could not serve it. Nothing "
+        "was kept. Send the same request with the same key again."
+    )
+    retry_after = 2
+
+
+class OutcomeUnknown(IdempotencyError):
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "outcome-unknown"
+    title = "Outcome unknown"
+    detail = (
+        "The connection to the database broke while the request was being committed: it may "
+        "have taken place. Send the same request with the same key again to learn its outcome."
+    )
+    retry_after = 2

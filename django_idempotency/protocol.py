@@ -1,0 +1,170 @@
+"""The judge and its vocabulary: values in, a value out. No database, no HTTP, no clock."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from http import HTTPStatus
+
+__all__ = [
+    "Attempt",
+    "Caller",
+    "Conflict",
+    "Decision",
+    "Execute",
+    "Expired",
+    "InFlight",
+    "KeyRecord",
+    "KeyedRequest",
+    "Outcome",
+    "Replay",
+    "StoredResponse",
+    "decide",
+    "key_digest",
+    "key_id",
+]
+
+
+class Outcome(StrEnum):
+    """What became of one keyed request: the word in code, admin, log and metrics."""
+
+    EXECUTED = "executed"  # ran, committed, response stored
+    REPLAYED = "replayed"  # answered with the stored response
+    IN_FLIGHT = "in_flight"  # refused: the first request has not finished
+    CONFLICT = "conflict"  # refused: the key belongs to a different request
+    FAILED = "failed"  # ran, rolled back; the key is free
+    REFUSED = "refused"  # refused for another reason; see its code
+
+
+def key_digest(key: str) -> bytes:
+    """The first 8 bytes of SHA-256(key): what all uses of one key have in common."""
+    return hashlib.sha256(key.encode()).digest()[:8]
+
+
+def key_id(scope: str, key: str) -> uuid.UUID:
+    """The primary key of (scope, key).
+
+    Eight bytes from the key, then eight from the length-prefixed pair: one 16-byte index
+    gives uniqueness per scope and, by its first half, exact search by key across scopes.
+    """
+    pair = scope.encode()
+    tail = hashlib.sha256(b"%d:%b%b" % (len(pair), pair, key.encode())).digest()[:8]
+    return uuid.UUID(bytes=key_digest(key) + tail)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Where a request came from, for the audit trail."""
+
+    remote_addr: str | None = None
+    user_agent: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyedRequest:
+    """One request that carries an idempotency key, as the engine needs it."""
+
+    scope: str  # whose key it is
+    key: str
+    fingerprints: tuple[str, ...]  # under the current secret, then under retired ones
+    method: str
+    path: str  # percent-encoded, without the query string
+    route: str  # URL pattern, or the view's name where there is none
+    retention: timedelta
+    record: str = ""  # JSON of what is kept of the request; "" = nothing
+    caller: Caller = field(default_factory=Caller)
+    seed: uuid.UUID = field(default_factory=uuid.uuid4)  # for outbound keys, if this is a first use
+    never_store: frozenset[int] = frozenset()  # returned statuses that count as "did not happen"
+    store_errors: bool = False  # keep returned statuses of 500 and up, too
+    reuse_expired: bool = True
+    in_flight_status: int = HTTPStatus.CONFLICT
+    conflict_status: int = HTTPStatus.UNPROCESSABLE_ENTITY
+    id: uuid.UUID = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", key_id(self.scope, self.key))
+
+    def is_final(self, status: int) -> bool:
+        """Whether a returned response is kept, and with it the view's writes."""
+        if status in self.never_store:
+            return False
+        return status < HTTPStatus.INTERNAL_SERVER_ERROR or self.store_errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredResponse:
+    """A final response. ``body`` is None if it was too large or not to be kept."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What a running view may know of its key."""
+
+    number: int = 1  # 1 for the first execution that was begun
+    seed: uuid.UUID
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """What a key holds, as the store read it for one request."""
+
+    same_request: bool = True  # its fingerprint is the request's, and so are scope and key
+    attempt: Attempt
+    response: StoredResponse | None = None  # None until a request completed
+    expired: bool = False
+    busy: bool = False  # another request holds it
+    record: str = ""  # what was kept of the request that owns it; read for conflicts only
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """The request is the first of its key, and the key is ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    response: StoredResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The key belongs to another request, finished or in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """The same request is being executed elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The key is past its retention and must not be used again."""
+
+
+Decision = Execute | Replay | Conflict | InFlight | Expired
+
+
+def decide(record: KeyRecord) -> Decision:
+    """Decide what becomes of a request, given what its key holds.
+
+    The only place that judges. It is asked twice: before the lock, so that finished keys
+    are answered without one, and under it, because the key may have completed meanwhile.
+    """
+    if record.expired:
+        return Expired()
+    if not record.same_request:
+        return Conflict()
+    if record.busy:
+        return InFlight()
+    if record.response is None:
+        return Execute()
+    return Replay(record.response)

@@ -1,0 +1,97 @@
+"""The one way from a protected view to the engine and back, whatever kind of view it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from django.http.response import HttpResponseBase
+
+from . import engine
+from .conf import Settings, get_settings
+from .exceptions import IdempotencyError
+from .incoming import Idempotency, keyed_request, sent_key
+from .policy import Policy
+from .protocol import Attempt
+from .responses import Finish, HttpCodec, expose_expiry, mark, problem_response
+from .store import Store
+
+__all__ = ["View", "respond"]
+
+View = Callable[[], HttpResponseBase]
+Answer = Callable[[Exception], HttpResponseBase | None]
+
+
+def respond(
+    request: Any,
+    view: View,
+    policy: Policy,
+    *,
+    finish: Finish | None = None,
+    answer: Answer | None = None,
+) -> HttpResponseBase:
+    """Run ``view`` once for this request's key and answer every retry with its response.
+
+    Args:
+        request: Django's or DRF's; authenticated, permitted and throttled.
+        view: takes nothing, returns the view's own response.
+        policy: complete, see :func:`incoming.settings_policy`.
+        finish: what the framework does to a response before it is rendered.
+        answer: turns an exception of the view into a response, or returns None; used where
+            ``STORE_RAISED_4XX`` or ``STORE_5XX`` keep what was raised.
+    """
+    settings = get_settings()
+    sent: str | None = None
+    try:
+        sent = sent_key(request, policy, settings)
+        _expose(request, None)
+        if sent is None:
+            return view()
+        keyed = keyed_request(request, sent, policy, settings)
+        codec = HttpCodec(request, keyed, policy, settings, finish=finish)
+
+        def execute(attempt: Attempt, store: Store) -> HttpResponseBase:
+            _expose(request, Idempotency(keyed, attempt))
+            response = _run(view, store, settings, answer)
+            expose_expiry(response, attempt, settings)
+            return response
+
+        waits = policy.in_flight == "wait" and policy.wait is not None
+        response = engine.run(
+            keyed,
+            execute,
+            codec,
+            wait=policy.wait.total_seconds() if waits and policy.wait else 0.0,
+            events=settings.AUDIT == "events",
+        )
+    except IdempotencyError as refusal:
+        response = problem_response(refusal, settings)
+    return response if sent is None else mark(response, sent, settings)
+
+
+def _expose(request: Any, idempotency: Idempotency | None) -> None:
+    django_request = getattr(request, "_request", request)
+    django_request.idempotency = idempotency
+
+
+def _run(
+    view: View, store: Store, settings: Settings, answer: Answer | None
+) -> HttpResponseBase:
+    """The view; where the settings say so, with what it raises turned into a response."""
+    if answer is None or not (settings.STORE_RAISED_4XX or settings.STORE_5XX):
+        return view()
+    try:
+        with store.undoable():
+            return view()
+    except Exception as error:
+        response = answer(error)
+        if response is None or not _keeps(response.status_code, settings):
+            raise
+        return response
+
+
+def _keeps(status: int, settings: Settings) -> bool:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return settings.STORE_5XX
+    return settings.STORE_RAISED_4XX and status >= HTTPStatus.BAD_REQUEST

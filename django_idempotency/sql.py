@@ -1,0 +1,227 @@
+"""The text of every statement on the hot path, made once per database.
+
+Raw SQL because the ORM costs 250-460 µs of CPU a statement here and a cursor 80-105 µs; built
+from Django's own pieces (quoting, conflict and lock clauses), so that it stays portable. Only
+``store`` runs these.
+
+PostgreSQL gets the claim and the audit in one statement each, neither waiting for the disk:
+``set_config(…, true)`` inside the statement ends with it, so nothing leaks into a pooled
+connection. If a crash loses a claim, the retry inserts it again; the commit of the request
+itself is flushed as usual.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import connections
+from django.db.models.constants import OnConflict
+
+from .models import IdempotencyKey, KeyEvent, KeyTally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import timedelta
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+__all__ = ["Statements", "statements_for"]
+
+# How long a claim may wait for a twin that has stored its response and not yet committed. A
+# commit that takes longer than this is answered 409 and retried by the client.
+LOCK_TIMEOUT = "100ms"
+
+CLAIMED = (
+    *("id", "scope", "key", "fingerprint", "method", "path", "route", "request_record"),
+    *("remote_addr", "user_agent", "request_id", "seed", "attempts", "created_at", "expires_at"),
+)
+TAKEN_OVER = (
+    *("fingerprint", "method", "path", "route", "request_record", "remote_addr"),
+    *("user_agent", "request_id", "seed", "attempts"),
+)
+STORED = ("response_status", "response_headers", "response_body", "duration_ms")
+EVENT = (
+    *("key_id", "kind", "status", "duration_ms", "method", "path", "remote_addr"),
+    *("user_agent", "request_id", "differences", "request_record", "at"),
+)
+COUNTED = {
+    "replayed": "replay_count",
+    "conflict": "conflict_count",
+    "in_flight": "in_flight_count",
+    "failed": "failure_count",
+}
+
+
+def _slots(columns: tuple[str, ...], computed: int) -> str:
+    """A placeholder for each column but the last ``computed``."""
+    return ", ".join(["%s"] * (len(columns) - computed))
+
+
+class Statements:
+    """Portable texts; SQLite, MariaDB and MySQL run these."""
+
+    claim_reads = False  # whether claim also reads the row that was there
+    tally_tells = False  # whether tally also inserts the event
+
+    def __init__(self, connection: BaseDatabaseWrapper, *, fingerprints: int) -> None:
+        self.vendor = connection.vendor
+        self.quote = connection.ops.quote_name
+        self.key, self.tallies, self.events = (
+            self.quote(model._meta.db_table) for model in (IdempotencyKey, KeyTally, KeyEvent)
+        )
+        self.now, self.later = self._clock()
+        # What one request reads of a key: never the body of another request's response.
+        same = f"{self.quote('fingerprint')} IN ({', '.join(['%s'] * fingerprints)})"
+        self.columns = (
+            f"{self._names(('scope', 'key', 'fingerprint', 'attempts', 'seed', 'expires_at'))}, "
+            f"{self.quote('expires_at')} <= {self.now}, "
+            f"{self._names(('response_status', 'response_headers'))}, "
+            f"CASE WHEN {same} THEN {self.quote('response_body')} END, "
+            f"CASE WHEN {same} THEN '' ELSE {self.quote('request_record')} END"
+        )
+        self.claim = self._claim(connection)
+        self.look = f"SELECT {self.columns} FROM {self.key} WHERE {self.quote('id')} = %s"
+        self.lock = f"{self.look} {self._lock_clause(connection)}".rstrip()
+        self.take_over = self._take_over()
+        self.store = self._store()
+        self.tally = {kind: self._tally(kind) for kind in COUNTED}
+        self.event = {kind: self._event(kind) for kind in COUNTED}
+        self.forget_tally = f"DELETE FROM {self.tallies} WHERE {self.quote('key_id')} = %s"
+
+    def span(self, duration: timedelta) -> object:
+        """The parameter that :attr:`later` adds to the present."""
+        if self.vendor == "sqlite":
+            return f"+{duration.total_seconds():.3f} seconds"
+        return duration // type(duration)(microseconds=1)
+
+    def _clock(self) -> tuple[str, str]:
+        """The present, and the present plus a parameter, in the way Django stores times."""
+        if self.vendor == "sqlite":
+            zone = "" if settings.USE_TZ else ", 'localtime'"
+            moment = f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'now'{zone}"
+            return f"{moment})", f"{moment}, %s)"
+        now = "UTC_TIMESTAMP(6)" if settings.USE_TZ else "LOCALTIMESTAMP(6)"
+        return now, f"{now} + INTERVAL %s MICROSECOND"
+
+    def _names(self, columns: Iterable[str]) -> str:
+        return ", ".join(self.quote(column) for column in columns)
+
+    def _assignments(self, columns: Iterable[str], value: str) -> str:
+        return ", ".join(f"{self.quote(column)} = {value}" for column in columns)
+
+    def _claim(self, connection: BaseDatabaseWrapper) -> str:
+        """Insert the key unless it is there; one affected row = it is ours."""
+        insert = connection.ops.insert_statement(on_conflict=OnConflict.IGNORE)
+        suffix = connection.ops.on_conflict_suffix_sql(
+            IdempotencyKey._meta.concrete_fields, OnConflict.IGNORE, (), ()
+        )
+        return (
+            f"{insert} {self.key} ({self._names(CLAIMED)}) "
+            f"VALUES ({_slots(CLAIMED, 2)}, {self.now}, {self.later}) {suffix}"
+        )
+
+    def _lock_clause(self, connection: BaseDatabaseWrapper) -> str:
+        """Lock the row that is read; no row = someone else holds it.
+
+        SKIP LOCKED answers at once and, unlike NOWAIT, without an error. NO KEY: an insert
+        that points at the row does not wait for the request that holds it. SQLite needs no
+        clause: its write transaction excludes every other.
+        """
+        features = connection.features
+        if not features.has_select_for_update:
+            return ""
+        return connection.ops.for_update_sql(
+            skip_locked=features.has_select_for_update_skip_locked,
+            no_key=features.has_select_for_no_key_update,
+        )
+
+    def _take_over(self) -> str:
+        """Give an unfinished or expired key to the request that has locked it."""
+        cleared = ("completed_at", *STORED)
+        created = self.quote("created_at")
+        return (
+            f"UPDATE {self.key} SET {self._assignments(TAKEN_OVER, '%s')}, "
+            f"{self._assignments(cleared, 'NULL')}, "
+            f"{created} = CASE WHEN %s THEN {self.now} ELSE {created} END, "
+            f"{self.quote('expires_at')} = {self.later} WHERE {self.quote('id')} = %s"
+        )
+
+    def _store(self) -> str:
+        completed = self.quote("completed_at")
+        return (
+            f"UPDATE {self.key} SET {self._assignments(STORED, '%s')}, {completed} = {self.now} "
+            f"WHERE {self.quote('id')} = %s AND {completed} IS NULL"
+        )
+
+    def _counted(self, kind: str, never: str = "NULL") -> tuple[str, str]:
+        """Columns and values of a tally that has seen one use of ``kind``."""
+        values = ["1" if kind == counted else "0" for counted in COUNTED]
+        values.append(self.now if kind == "replayed" else never)
+        return self._names(("key_id", *COUNTED.values(), "last_replayed_at")), ", ".join(values)
+
+    def _upsert(self) -> str:
+        """Add a tally to the one that is there."""
+        mysql = self.vendor == "mysql"
+        own, new = ("{0}", "VALUES({0})") if mysql else (self.tallies + ".{0}", "EXCLUDED.{0}")
+        clause = "ON DUPLICATE KEY UPDATE" if mysql else "ON CONFLICT ({0}) DO UPDATE SET"
+        sums = [f"{{0}} = {own} + {new}".format(self.quote(name)) for name in COUNTED.values()]
+        sums.append(f"{{0}} = COALESCE({new}, {own})".format(self.quote("last_replayed_at")))
+        return f"{clause.format(self.quote('key_id'))} {', '.join(sums)}"
+
+    def _tally(self, kind: str) -> str:
+        columns, values = self._counted(kind)
+        return f"INSERT INTO {self.tallies} ({columns}) VALUES (%s, {values}) {self._upsert()}"
+
+    def _event(self, kind: str) -> str:
+        """Add an event unless the key has enough of its kind."""
+        return (
+            f"INSERT INTO {self.events} ({self._names(EVENT)}) "
+            f"SELECT {_slots(EVENT, 1)}, {self.now} FROM {self.tallies} "
+            f"WHERE {self.quote('key_id')} = %s AND {self.quote(COUNTED[kind])} <= %s"
+        )
+
+
+class PostgresStatements(Statements):
+    """One round trip for a claim, one for a count with its event."""
+
+    claim_reads = True
+    tally_tells = True
+
+    def span(self, duration: timedelta) -> object:
+        return duration
+
+    def _clock(self) -> tuple[str, str]:
+        return "CLOCK_TIMESTAMP()", "CLOCK_TIMESTAMP() + %s"
+
+    def _claim(self, connection: BaseDatabaseWrapper) -> str:
+        """Insert the key or read the one that is there: (whether it is ours, its columns)."""
+        return (
+            "WITH local AS (SELECT set_config('synchronous_commit', 'off', true) AS flush, "
+            f"set_config('lock_timeout', '{LOCK_TIMEOUT}', true) AS patience), "
+            f"claimed AS (INSERT INTO {self.key} ({self._names(CLAIMED)}) "
+            f"SELECT {_slots(CLAIMED, 2)}, {self.now}, {self.later} FROM local "
+            "WHERE flush = 'off' AND patience <> '' ON CONFLICT DO NOTHING RETURNING true AS ours) "
+            f"SELECT claimed.ours, {self.columns} FROM (SELECT 1) AS one "
+            f"LEFT JOIN claimed ON true LEFT JOIN {self.key} ON {self.quote('id')} = %s"
+        )
+
+    def _tally(self, kind: str) -> str:
+        columns, values = self._counted(kind, never="NULL::timestamptz")
+        return (
+            "WITH local AS (SELECT set_config('synchronous_commit', 'off', true) AS flush), "
+            f"counted AS (INSERT INTO {self.tallies} ({columns}) "
+            f"SELECT %s, {values} FROM local WHERE flush = 'off' {self._upsert()} "
+            f"RETURNING {self.quote(COUNTED[kind])} AS times) "
+            f"INSERT INTO {self.events} ({self._names(EVENT)}) "
+            f"SELECT {_slots(EVENT, 1)}, {self.now} FROM counted WHERE times <= %s"
+        )
+
+
+@functools.cache
+def statements_for(alias: str, *, fingerprints: int) -> Statements:
+    """The texts for one database, for requests with that many fingerprints."""
+    connection = connections[alias]
+    kind = PostgresStatements if connection.vendor == "postgresql" else Statements
+    return kind(connection, fingerprints=fingerprints)

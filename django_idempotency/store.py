@@ -1,0 +1,368 @@
+"""The only module that opens transactions, locks rows or writes keys.
+
+A key is claimed and committed before the request runs; the request then runs in one
+transaction that begins with a lock on the key's row and ends with the stored response. The
+lock is a lease without a clock: it lives as long as the transaction, so a killed worker
+leaves nothing to clean up, and its key is free at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import (
+    Error,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    connections,
+    router,
+    transaction,
+)
+from django.db.transaction import TransactionManagementError
+from django.utils.dateparse import parse_datetime
+
+from .exceptions import OutcomeUnknown, StoreUnavailable
+from .models import IdempotencyKey, KeyEvent, KeyTally
+from .protocol import Attempt, KeyedRequest, KeyRecord, StoredResponse
+from .sql import statements_for
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+__all__ = ["Store", "atomic_requests", "purge"]
+
+logger = logging.getLogger("django_idempotency")
+
+EVENTS_PER_KIND = 100  # events kept per key and kind; the tally counts all
+ATTEMPTS_TO_CLAIM = 3  # passes after a serialization failure, before a request is turned away
+
+# SQLSTATE classes after which the same request may succeed: connection, rollback (40001,
+# 40P01), resources, lock not available, operator intervention, system error.
+_TRANSIENT = ("08", "40", "53", "55P03", "57", "58")
+_TRANSIENT_MYSQL = {1040, 1205, 1213, 2002, 2003, 2006, 2013, 3572, 4031}
+_LOST = (None, "08", "57")  # the connection is gone: after COMMIT, nobody knows
+_SWALLOWED = (
+    "The view caught a database error and went on, so its transaction is broken and its writes "
+    "are lost. Wrap the statement that may fail in its own transaction.atomic() inside the try "
+    "block, or let the error out."
+)
+_ENCLOSED = (
+    "An idempotent view was called inside transaction.atomic(). It must own its transaction, or "
+    "a retry could see a response whose writes were rolled back. Remove the atomic() around it; "
+    "for ATOMIC_REQUESTS nothing needs to be done."
+)
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The five-character SQLSTATE behind a Django database error, if the driver has one."""
+    return getattr(error.__cause__, "sqlstate", None)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed later: the error is the server's, not the view's."""
+    if isinstance(error, InterfaceError):
+        return True
+    if not isinstance(error, OperationalError):
+        return False
+    cause = error.__cause__
+    if hasattr(cause, "sqlstate"):
+        state = sqlstate(error)
+        return state is None or state.startswith(_TRANSIENT)
+    code = error.args[0] if error.args else ""
+    if isinstance(code, int):
+        return code in _TRANSIENT_MYSQL
+    return any(word in str(code) for word in ("locked", "busy", "disk", "full", "unable to open"))
+
+
+class Store:
+    """Keys in the database that the router names for them, for one request."""
+
+    def __init__(self, request: KeyedRequest) -> None:
+        self.request = request
+        self.alias = router.db_for_write(IdempotencyKey)
+        self.connection: BaseDatabaseWrapper = connections[self.alias]
+        self.sql = statements_for(self.alias, fingerprints=len(request.fingerprints))
+
+    # -- before the view
+
+    def reserve(self) -> KeyRecord:
+        """Claim the key and commit, or say what it holds.
+
+        A key that nothing counts under (unfinished, or expired where expired keys may be used
+        again) is given to this request. From here on its fingerprint is the only one that may
+        execute.
+
+        Raises:
+            StoreUnavailable: the database failed; nothing has run.
+            ImproperlyConfigured: called inside a transaction.
+        """
+        self._refuse_enclosing_transaction()
+        for remaining in reversed(range(ATTEMPTS_TO_CLAIM)):
+            try:
+                record = self._claim()
+                return self._take_over(record) if self._is_free(record) else record
+            except Error as error:
+                if remaining and (sqlstate(error) or "").startswith("40"):
+                    continue  # serialization failure: begin again, it is mostly a replay now
+                logger.exception("The idempotency store failed; the request was not run.")
+                raise StoreUnavailable from error
+        raise StoreUnavailable
+
+    def _refuse_enclosing_transaction(self) -> None:
+        blocks = self.connection.atomic_blocks
+        # As Django's own durable=True: the transaction of a TestCase does not count.
+        if blocks and not getattr(blocks[-1], "_from_testcase", False):
+            raise ImproperlyConfigured(_ENCLOSED)
+
+    def _claim(self) -> KeyRecord:
+        mine = KeyRecord(attempt=Attempt(seed=self.request.seed))
+        if not self.sql.claim_reads:
+            return self._look() or (mine if self._insert() else self._held())
+        parameters = (*self._claimed(), *self._own_columns(), self._pk)
+        with self.connection.cursor() as cursor:
+            try:
+                cursor.execute(self.sql.claim, parameters)
+            except OperationalError as error:
+                if sqlstate(error) != "55P03":
+                    raise
+                return self._held()  # a twin is committing
+            ours, *row = cursor.fetchone()
+        if ours:
+            return mine
+        # No row to read: it was inserted after this statement's snapshot.
+        return self._held() if row[0] is None else self._record(row)
+
+    def _insert(self) -> bool:
+        with self.connection.cursor() as cursor:
+            cursor.execute(self.sql.claim, self._claimed())
+            return bool(cursor.rowcount == 1)
+
+    def _look(self) -> KeyRecord | None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(self.sql.look, (*self._own_columns(), self._pk))
+            row = cursor.fetchone()
+        return None if row is None else self._record(row)
+
+    def _held(self) -> KeyRecord:
+        """What the key holds, known to be there; unfinished = another request has it."""
+        record = self._look() or KeyRecord(attempt=Attempt(seed=self.request.seed))
+        return replace(record, busy=record.response is None)
+
+    def _is_free(self, record: KeyRecord) -> bool:
+        if record.attempt.seed == self.request.seed or record.busy:
+            return False
+        return record.response is None or (record.expired and self.request.reuse_expired)
+
+    def _take_over(self, seen: KeyRecord) -> KeyRecord:
+        """Give a free key to this request, unless another was quicker."""
+        with self._transaction():
+            found = self._lock()
+            if found.busy or found.attempt.number != seen.attempt.number:
+                return replace(found, busy=found.response is None)
+            if not self._is_free(found):
+                return found
+            attempt = Attempt(
+                number=1 if found.expired else found.attempt.number + 1,
+                # An outbound key must not outlive the request it was made for.
+                seed=found.attempt.seed if found.same_request else self.request.seed,
+            )
+            self._write_take_over(attempt, renewed=found.response is not None)
+        return KeyRecord(attempt=attempt)
+
+    def _write_take_over(self, attempt: Attempt, *, renewed: bool) -> None:
+        request, caller = self.request, self.request.caller
+        parameters = (
+            *(request.fingerprints[0], request.method, request.path, request.route),
+            *(request.record, caller.remote_addr, caller.user_agent, caller.request_id),
+            *(self._uuid(attempt.seed), attempt.number),
+            *(renewed, self.sql.span(request.retention), self._pk),
+        )
+        with self.connection.cursor() as cursor:
+            cursor.execute(self.sql.take_over, parameters)
+            if renewed:
+                cursor.execute(self.sql.forget_tally, (self._pk,))
+
+    # -- around the view
+
+    @contextmanager
+    def exclusive(self) -> Iterator[KeyRecord]:
+        """Open the request's transaction, lock the key in it and yield what it holds.
+
+        ``busy`` = someone else has the lock. What is raised inside rolls everything back.
+
+        Raises:
+            StoreUnavailable: the database failed before the commit; nothing was kept.
+            OutcomeUnknown: the connection broke during the commit.
+        """
+        committing = False
+        try:
+            with self._transaction():
+                yield self._lock()
+                committing = True
+        except (OperationalError, InterfaceError) as error:
+            if not is_transient(error):
+                raise
+            logger.exception("The database failed while a keyed request was being executed.")
+            lost = committing and (sqlstate(error) or "")[:2] in {state or "" for state in _LOST}
+            raise (OutcomeUnknown if lost else StoreUnavailable) from error
+
+    def _transaction(self) -> transaction.Atomic:
+        return transaction.atomic(using=self.alias, durable=True)
+
+    @contextmanager
+    def undoable(self) -> Iterator[None]:
+        """A savepoint: what is raised inside is undone, the request goes on."""
+        with transaction.atomic(using=self.alias):
+            yield
+
+    def _lock(self) -> KeyRecord:
+        with self.connection.cursor() as cursor:
+            cursor.execute(self.sql.lock, (*self._own_columns(), self._pk))
+            row = cursor.fetchone()
+        if row is None:
+            return self._held()
+        return self._record(row)
+
+    def complete(self, response: StoredResponse, *, duration_ms: int) -> None:
+        """Store the response: the last statement of the request's transaction.
+
+        Raises:
+            TransactionManagementError: the view swallowed a database error, or the key
+                vanished; the transaction rolls back.
+        """
+        headers = json.dumps(response.headers, separators=(",", ":"))
+        parameters = (response.status, headers, response.body, duration_ms, self._pk)
+        try:
+            with self.connection.cursor() as cursor:
+                cursor.execute(self.sql.store, parameters)
+                stored = cursor.rowcount
+        except (TransactionManagementError, InternalError) as error:
+            raise TransactionManagementError(_SWALLOWED) from error
+        if stored != 1:
+            msg = "The idempotency key was deleted while its request ran; it is rolled back."
+            raise TransactionManagementError(msg)
+
+    def abandon(self) -> None:
+        """Let the transaction end in a rollback: the returned response is not final."""
+        transaction.set_rollback(True, using=self.alias)
+
+    # -- after the view
+
+    def note(
+        self,
+        kind: str,
+        *,
+        status: int | None,
+        duration_ms: int,
+        evidence: Mapping[str, str],
+        events: bool,
+    ) -> None:
+        """Count one more use of the key and describe it, apart from the request's own fate.
+
+        Never waits for the key's row: a refusal in flight is counted while it is locked.
+        """
+        request, caller = self.request, self.request.caller
+        event = (
+            *(self._pk, kind, status, duration_ms, request.method, request.path),
+            *(caller.remote_addr, caller.user_agent, caller.request_id),
+            *(evidence.get("differences", ""), evidence.get("record", "")),
+        )
+        limit = EVENTS_PER_KIND if events else 0
+        with ExitStack() as stack:
+            if not self.sql.tally_tells:
+                stack.enter_context(transaction.atomic(using=self.alias))
+            cursor = stack.enter_context(self.connection.cursor())
+            if self.sql.tally_tells:
+                cursor.execute(self.sql.tally[kind], (self._pk, *event, limit))
+                return
+            cursor.execute(self.sql.tally[kind], (self._pk,))
+            if events:
+                cursor.execute(self.sql.event[kind], (*event, self._pk, limit))
+
+    # -- parameters and rows
+
+    @property
+    def _pk(self) -> Any:
+        return self._uuid(self.request.id)
+
+    def _uuid(self, value: uuid.UUID) -> Any:
+        return value if self.connection.features.has_native_uuid_field else value.hex
+
+    def _own_columns(self) -> tuple[str, ...]:
+        return self.request.fingerprints * 2
+
+    def _claimed(self) -> Sequence[object]:
+        request, caller = self.request, self.request.caller
+        return (
+            *(self._pk, request.scope, request.key, request.fingerprints[0]),
+            *(request.method, request.path, request.route, request.record),
+            *(caller.remote_addr, caller.user_agent, caller.request_id),
+            *(self._uuid(request.seed), 1, self.sql.span(request.retention)),
+        )
+
+    def _record(self, row: Sequence[Any]) -> KeyRecord:
+        scope, key, fingerprint, attempts, seed, expires_at, expired, *rest = row
+        status, headers, body, record = rest
+        request = self.request
+        if (scope, key) != (request.scope, request.key):  # two pairs with one digest
+            logger.error("Two idempotency keys share the id %s; the second is refused.", request.id)
+            fingerprint = None
+        response = None
+        if status is not None:
+            pairs = tuple((name, value) for name, value in json.loads(headers))
+            content = None if body is None else bytes(body)
+            response = StoredResponse(status=status, headers=pairs, body=content)
+        return KeyRecord(
+            same_request=fingerprint in request.fingerprints,
+            attempt=Attempt(
+                number=attempts,
+                seed=seed if isinstance(seed, uuid.UUID) else uuid.UUID(str(seed)),
+                expires_at=_moment(expires_at),
+            ),
+            response=response,
+            expired=response is not None and bool(expired),
+            record=record or "",
+        )
+
+
+def _moment(value: Any) -> datetime:
+    """A time as a cursor returns it: SQLite gives text, naive ones are in UTC."""
+    moment = value if isinstance(value, datetime) else parse_datetime(str(value))
+    assert moment is not None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@contextmanager
+def atomic_requests() -> Iterator[None]:
+    """What ``ATOMIC_REQUESTS`` means, for requests that a protected view runs without a key."""
+    with ExitStack() as stack:
+        for connection in connections.all(initialized_only=False):
+            if connection.settings_dict["ATOMIC_REQUESTS"]:
+                stack.enter_context(transaction.atomic(using=connection.alias))
+        yield
+
+
+def purge(*, limit: int, keep: timedelta = timedelta(0)) -> int:
+    """Delete up to ``limit`` keys that expired at least ``keep`` ago, with their trail.
+
+    A key that a request holds is passed over. Returns how many keys went.
+    """
+    alias = router.db_for_write(IdempotencyKey)
+    with transaction.atomic(using=alias):
+        expired = IdempotencyKey.objects.using(alias).expired(for_at_least=keep)
+        skip = connections[alias].features.has_select_for_update_skip_locked
+        locked = expired.order_by("expires_at").select_for_update(skip_locked=skip)
+        ids = list(locked.values_list("pk", flat=True)[:limit])
+        for model, column in ((KeyEvent, "key_id"), (KeyTally, "key_id"), (IdempotencyKey, "pk")):
+            rows = model._default_manager.using(alias).filter(**{f"{column}__in": ids})
+            rows._raw_delete(alias)
+    return len(ids)
