@@ -10,6 +10,7 @@ from typing import ClassVar
 
 __all__ = [
     "AnonymousRefused",
+    "ExecutionFailed",
     "IdempotencyError",
     "KeyExpired",
     "KeyInProgress",
@@ -19,7 +20,6 @@ __all__ = [
     "KeyTooShort",
     "OutcomeUnknown",
     "ReplayForbidden",
-    "ResponseNotAcceptable",
     "ResultNotStored",
     "StoreUnavailable",
 ]
@@ -127,14 +127,13 @@ class ReplayForbidden(IdempotencyError):
     detail = "You may no longer read the response of this request."
 
 
-class ResponseNotAcceptable(IdempotencyError):
-    status = HTTPStatus.NOT_ACCEPTABLE
-    slug = "not-acceptable"
-    title = "No storable representation"
-    detail = (
-        "With an idempotency key this view cannot answer in the browsable HTML form. Ask for "
-        "another media type, or leave the key out."
-    )
+class ExecutionFailed(IdempotencyError):
+    """What ``STORE_5XX`` keeps of an unhandled exception."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    slug = "execution-failed"
+    title = "Execution failed"
+    detail = "The operation failed and was rolled back. Send a new key to try it again."
 
 
 class StoreUnavailable(IdempotencyError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -10,7 +11,7 @@ from django.http.response import HttpResponseBase
 
 from . import engine
 from .conf import Settings, get_settings
-from .exceptions import IdempotencyError
+from .exceptions import ExecutionFailed, IdempotencyError
 from .incoming import Idempotency, keyed_request, sent_key
 from .policy import Policy
 from .protocol import Attempt
@@ -18,6 +19,8 @@ from .responses import Finish, HttpCodec, expose_expiry, mark, problem_response
 from .store import Store
 
 __all__ = ["View", "respond"]
+
+logger = logging.getLogger("django_idempotency")
 
 View = Callable[[], HttpResponseBase]
 Answer = Callable[[Exception], HttpResponseBase | None]
@@ -86,6 +89,9 @@ def _run(
             return view()
     except Exception as error:
         response = answer(error)
+        if response is None and settings.STORE_5XX:
+            logger.exception("An idempotent view failed; its failure is stored.")
+            response = problem_response(ExecutionFailed(), settings)
         if response is None or not _keeps(response.status_code, settings):
             raise
         return response

@@ -1,0 +1,192 @@
+"""The way in for functions: above ``@api_view``, on plain and async views, on one action."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial, wraps
+from http import HTTPStatus
+from typing import Any, TypeVar, cast, overload
+
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from django.core.exceptions import (
+    BadRequest,
+    ImproperlyConfigured,
+    PermissionDenied,
+    SuspiciousOperation,
+)
+from django.http import Http404, HttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from .body import record_stream
+from .conf import get_settings
+from .incoming import settings_policy
+from .mixins import IdempotentMixin, own_transactions
+from .policy import Policy
+from .respond import respond
+from .store import atomic_requests
+
+__all__ = ["idempotent"]
+
+V = TypeVar("V", bound=Callable[..., Any])
+
+_STATUSES: tuple[tuple[type[Exception], int], ...] = (
+    (Http404, HTTPStatus.NOT_FOUND),
+    (PermissionDenied, HTTPStatus.FORBIDDEN),
+    (BadRequest, HTTPStatus.BAD_REQUEST),
+    (SuspiciousOperation, HTTPStatus.BAD_REQUEST),
+)
+BELOW_API_VIEW = (
+    "@idempotent stands below @api_view on {name}, where it would act before DRF has rendered "
+    "the response. Put it above: @idempotent, then @api_view."
+)
+WITHOUT_MIXIN = (
+    "{name} is marked @idempotent, but its class does not use IdempotentMixin, which does the "
+    "work. Write class {cls}(IdempotentMixin, ...)."
+)
+ON_CLASS = (
+    "@idempotent does not decorate classes. For a DRF view write class {name}(IdempotentMixin, "
+    '...); for a Django view @method_decorator(idempotent, name="dispatch").'
+)
+ON_DISPATCH = (
+    "{name} is a DRF view: use IdempotentMixin instead of method_decorator(idempotent), which "
+    "would answer before authentication and permissions."
+)
+
+
+@overload
+def idempotent(view: V, /) -> V: ...
+@overload
+def idempotent(**policy: Any) -> Callable[[V], V]: ...
+def idempotent(view: V | None = None, /, **policy: Any) -> V | Callable[[V], V]:
+    """Make a view safe to retry: ``@idempotent`` or ``@idempotent(required=True)``.
+
+    The view runs in one database transaction. Return a response to make it final; raise to
+    roll back and leave the key free. On a method of a view with ``IdempotentMixin`` it sets
+    the policy of that method or action, and the mixin acts.
+
+    Args:
+        view: a Django view, sync or async; the result of ``@api_view`` or ``as_view()``; or
+            a method of a DRF view.
+        policy: any field of :class:`policy.Policy`, such as ``required``, ``retention``
+            (``timedelta``), ``scope``, ``anonymous``, ``fingerprint``, ``in_flight``.
+
+    Raises:
+        TypeError: an unknown policy field, or a class was decorated.
+    """
+    chosen = Policy(**policy)
+
+    def decorate(view: V) -> V:
+        return cast("V", _decorated(view, chosen))
+
+    return decorate if view is None else decorate(view)
+
+
+def _decorated(view: Any, policy: Policy) -> Any:
+    if isinstance(view, type):
+        raise TypeError(ON_CLASS.format(name=view.__name__))
+    cls = getattr(view, "cls", None)
+    if isinstance(cls, type) and issubclass(cls, APIView):
+        return _as_mixin(view, cls, policy)
+    if _is_method(view):
+        return _marked(view, policy)
+    return _wrapped(view, policy)
+
+
+def _as_mixin(view: Any, cls: type[APIView], policy: Policy) -> Any:
+    """A DRF view function: the same class with the mixin before it."""
+    body = {"idempotency_policy": policy, "__module__": cls.__module__, "__doc__": cls.__doc__}
+    mixed = type(cls.__name__, (IdempotentMixin, cls), body)
+    actions = (view.actions,) if hasattr(view, "actions") else ()
+    return mixed.as_view(*actions, **view.initkwargs)  # type: ignore[attr-defined]
+
+
+def _is_method(view: Any) -> bool:
+    """Whether this is a function in a class body, still without its instance."""
+    try:
+        names = list(inspect.signature(view).parameters)
+    except (TypeError, ValueError):
+        return False
+    return names[:1] == ["self"]
+
+
+def _marked(method: Any, policy: Policy) -> Any:
+    """A method of a DRF view: carries its policy; the mixin acts, or it refuses to run."""
+
+    def ensure_mixin(view: Any) -> None:
+        if not isinstance(view, IdempotentMixin):
+            msg = WITHOUT_MIXIN.format(name=method.__qualname__, cls=type(view).__name__)
+            raise ImproperlyConfigured(msg)
+
+    @wraps(method)
+    def marked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        ensure_mixin(self)
+        return method(self, *args, **kwargs)
+
+    @wraps(method)
+    async def amarked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        ensure_mixin(self)
+        return await method(self, *args, **kwargs)
+
+    wrapper: Any = amarked if iscoroutinefunction(method) else marked
+    wrapper.idempotency_policy = policy
+    return wrapper
+
+
+def _wrapped(view: Any, policy: Policy) -> Any:
+    """A Django view. One engine serves both kinds of function.
+
+    An async view runs on its loop while ``respond`` waits in the request's thread; its ORM
+    calls come back to that thread, so they share the connection and the transaction.
+    """
+    _refuse_dispatch(view)
+
+    @wraps(view)
+    def inner(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return _respond(request, partial(view, request, *args, **kwargs), policy, view)
+
+    @wraps(view)
+    async def ainner(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        execute = partial(async_to_sync(view), request, *args, **kwargs)
+        return await sync_to_async(_respond)(request, execute, policy, view)
+
+    wrapper: Any = own_transactions(ainner if iscoroutinefunction(view) else inner)
+    wrapper.idempotency_policy = policy
+    return wrapper
+
+
+def _refuse_dispatch(view: Any) -> None:
+    bound = getattr(getattr(view, "__wrapped__", None), "__self__", None)
+    func = getattr(view, "func", None)  # method_decorator passes a partial of the bound method
+    owner = getattr(func, "__self__", bound)
+    if isinstance(owner, APIView):
+        raise ImproperlyConfigured(ON_DISPATCH.format(name=type(owner).__name__))
+
+
+def _respond(request: Any, execute: Any, policy: Policy, view: Any) -> HttpResponseBase:
+    if isinstance(request, Request):
+        raise ImproperlyConfigured(BELOW_API_VIEW.format(name=view.__qualname__))
+    settings = get_settings()
+    whole = policy.over(settings_policy(settings))
+    if request.method not in settings.METHODS:
+        return _plain(execute)
+    if settings.meta_name in request.META:
+        record_stream(request)
+    elif not whole.required and not (whole.key_field and whole.key_field in request.POST):
+        request.idempotency = None
+        return _plain(execute)
+    return respond(request, execute, whole, answer=_answer)
+
+
+def _plain(execute: Any) -> HttpResponseBase:
+    with atomic_requests():
+        return cast("HttpResponseBase", execute())
+
+
+def _answer(error: Exception) -> HttpResponseBase | None:
+    for kind, status in _STATUSES:
+        if isinstance(error, kind):
+            return HttpResponse(str(error), status=status, content_type="text/plain")
+    return None

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from django_idempotency import store
+from django_idempotency.conf import get_settings
+from django_idempotency.models import IdempotencyKey
+
+TOMBSTONE_DAYS = 30  # with ON_EXPIRED="reject" an expired key must be remembered to be refused
+
+
+class Command(BaseCommand):
+    help = (
+        "Delete expired idempotency keys with their trail, in batches. Run it from cron, at "
+        "least daily. A key whose request is running is never touched."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--batch-size", type=int, default=1000, help="keys per transaction")
+        parser.add_argument("--dry-run", action="store_true", help="count, delete nothing")
+        parser.add_argument("--max-seconds", type=float, help="stop after this time")
+        parser.add_argument(
+            "--keep-days",
+            type=float,
+            help="keep expired keys for so many days more, for the admin's history "
+            f'(default 0; {TOMBSTONE_DAYS} with ON_EXPIRED="reject")',
+        )
+
+    def handle(self, **options: Any) -> None:
+        if options["batch_size"] < 1:
+            msg = "--batch-size must be 1 or more."
+            raise CommandError(msg)
+        keep = self._keep(options["keep_days"])
+        if options["dry_run"]:
+            count = IdempotencyKey.objects.expired(for_at_least=keep).count()
+            self.stdout.write(f"Would delete {count} expired keys.")
+            return
+        total, finished = self._purge(options["batch_size"], options["max_seconds"], keep)
+        rest = "" if finished else " Time is up; more are left."
+        self.stdout.write(self.style.SUCCESS(f"Deleted {total} expired keys.{rest}"))
+
+    def _keep(self, days: float | None) -> timedelta:
+        if days is None:
+            days = TOMBSTONE_DAYS if get_settings().ON_EXPIRED == "reject" else 0
+        if days < 0:
+            msg = "--keep-days must be 0 or more."
+            raise CommandError(msg)
+        return timedelta(days=days)
+
+    def _purge(self, limit: int, seconds: float | None, keep: timedelta) -> tuple[int, bool]:
+        """How many keys went, and whether that was all."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        total = 0
+        while deleted := store.purge(limit=limit, keep=keep):
+            total += deleted
+            if self.stdout.isatty():
+                self.stdout.write(f"\r{total} deleted", ending="")
+                self.stdout.flush()
+            if deadline is not None and time.monotonic() >= deadline:
+                return total, False
+        if total and self.stdout.isatty():
+            self.stdout.write("\r", ending="")
+        return total, True

@@ -1,0 +1,216 @@
+"""The way in for Django REST framework: where in the view's life we stand, nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import partial
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, cast
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connections, transaction
+from rest_framework.exceptions import NotAcceptable
+from rest_framework.renderers import BrowsableAPIRenderer
+from rest_framework.views import APIView
+
+from .body import record_stream
+from .conf import get_settings
+from .incoming import settings_policy
+from .policy import Policy
+from .respond import respond
+from .store import atomic_requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from datetime import timedelta
+
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+    from rest_framework.request import Request
+
+    from .incoming import Idempotency
+
+__all__ = ["IdempotentMixin"]
+
+_HOOKS = {
+    "scope": "get_idempotency_scope",
+    "fingerprint": "get_idempotency_fingerprint",
+    "can_replay": "can_replay",
+    "rebuild": "rebuild_response",
+    "redact_request": "redact_request",
+    "redact_response": "redact_response",
+}
+
+_NOT_STORABLE = (
+    "With an idempotency key this view cannot answer in the browsable HTML form. Ask for "
+    "another media type, or leave the key out."
+)
+
+
+def own_transactions(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Take a view out of ``ATOMIC_REQUESTS``: it opens its transactions itself."""
+    for alias in connections:
+        view = transaction.non_atomic_requests(view, using=alias)
+    return view
+
+
+class IdempotentMixin:
+    """Makes the unsafe methods of a DRF view safe to retry; stands before the view class.
+
+    It acts after ``initial()``: whoever is answered, with a first response or with a replay,
+    has been authenticated, permitted and throttled. The attributes below narrow the
+    ``IDEMPOTENCY`` setting for this view; the methods may be overridden.
+    """
+
+    idempotency_policy: Policy = Policy()
+    """What the decorator sets; the attributes below go before it."""
+    idempotency_required: bool | None = None
+    idempotency_actions: Collection[str] | None = None
+    """Actions, or handler names such as ``"post"``, to protect; None = all."""
+    idempotency_retention: timedelta | None = None
+    idempotency_anonymous: str | None = None
+    idempotency_fingerprint_exclude: Collection[str] | None = None
+    idempotency_in_flight: str | None = None
+    idempotency_wait: timedelta | None = None
+    idempotency_key_field: str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+        if APIView in order and order.index(IdempotentMixin) > order.index(APIView):
+            msg = (
+                f"{cls.__name__}: IdempotentMixin must stand before the view class, as in "
+                f"class {cls.__name__}(IdempotentMixin, ...), or it is never reached."
+            )
+            raise TypeError(msg)
+
+    # -- hooks
+
+    def get_idempotency_scope(self, request: Request) -> str:
+        """Whose key it is; requests share a key only within one scope."""
+        raise NotImplementedError
+
+    def get_idempotency_fingerprint(self, request: Request) -> str | bytes:
+        """Everything that is compared, method and path included."""
+        raise NotImplementedError
+
+    def can_replay(self, request: Request, key: Idempotency) -> bool:
+        """Whether this client may still read the response: object permissions go here."""
+        raise NotImplementedError
+
+    def rebuild_response(self, request: Request, key: Idempotency) -> HttpResponseBase | None:
+        """The answer to a repeat in place of the stored one; None = the stored one."""
+        raise NotImplementedError
+
+    def redact_request(self, data: Any) -> Any:
+        """What may be kept of a parsed body, with ``RECORD_REQUEST="body"``."""
+        raise NotImplementedError
+
+    def redact_response(self, body: bytes, content_type: str) -> bytes | None:
+        """What may be kept of a response's body; None = nothing, it is final all the same."""
+        raise NotImplementedError
+
+    # -- where we stand
+
+    @classmethod
+    def as_view(cls, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        return own_transactions(super().as_view(*args, **kwargs))  # type: ignore[misc]
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        parent = cast("APIView", super()).dispatch
+        is_async = getattr(self, "view_is_async", False)
+        if is_async or self._carries_key(request):
+            return cast("HttpResponseBase", parent(request, *args, **kwargs))
+        with atomic_requests():
+            return cast("HttpResponseBase", parent(request, *args, **kwargs))
+
+    def _carries_key(self, request: HttpRequest) -> bool:
+        policy = self._policy(request.method or "")
+        if policy is None:
+            return False
+        settings = get_settings()
+        if settings.meta_name in request.META:
+            record_stream(request)
+            return True
+        return bool(policy.key_field and policy.key_field in request.POST)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        cast("Any", super()).initial(request, *args, **kwargs)
+        policy = self._policy(request.method or "")
+        if policy is None:
+            return
+        name = cast("str", request.method).lower()
+        handler = getattr(self, name)
+        run = self._arun if iscoroutinefunction(handler) else self._run
+        setattr(self, name, partial(run, handler, policy))
+
+    def _policy(self, method: str) -> Policy | None:
+        """The policy of the handler that a method leads to; None = not protected."""
+        settings = get_settings()
+        handler = getattr(self, method.lower(), None)
+        if method not in settings.METHODS or handler is None:
+            return None  # without a handler dispatch() answers 405
+        name = (getattr(self, "action_map", None) or {}).get(method.lower(), method.lower())
+        chosen: Policy | None = getattr(handler, "idempotency_policy", None)
+        listed = self.idempotency_actions is None or name in self.idempotency_actions
+        if chosen is None and not listed:
+            return None
+        return (chosen or Policy()).over(self._own_policy()).over(settings_policy(settings))
+
+    def _own_policy(self) -> Policy:
+        cls = type(self)
+        own = {
+            f.name: getattr(self, f"idempotency_{f.name}", None)
+            for f in fields(Policy)
+            if f.name not in _HOOKS
+        }
+        for field, hook in _HOOKS.items():
+            if getattr(cls, hook) is not getattr(IdempotentMixin, hook):
+                own[field] = getattr(self, hook)
+        return Policy(**own).over(self.idempotency_policy)
+
+    def _run(
+        self, handler: Callable[..., Any], policy: Policy, request: Request, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        view = cast("Any", self)
+        keyed = self._carries_key(request._request)
+        if keyed and isinstance(request.accepted_renderer, BrowsableAPIRenderer):
+            _choose_storable(view, request)
+        finish = view.finalize_response
+        response = respond(
+            request,
+            partial(handler, request, *args, **kwargs),
+            policy,
+            finish=lambda response: finish(request, response, *args, **kwargs),
+            answer=partial(self._answer, request),
+        )
+        if keyed:
+            # It is finalised and rendered, or a replay that was; once is enough.
+            view.finalize_response = lambda request, response, *args, **kwargs: response
+        return response
+
+    async def _arun(
+        self, handler: Callable[..., Any], policy: Policy, request: Request, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        run = sync_to_async(self._run)
+        return await run(async_to_sync(handler), policy, request, *args, **kwargs)
+
+    def _answer(self, request: Request, error: Exception) -> HttpResponseBase | None:
+        try:
+            return cast("HttpResponseBase", cast("Any", self).handle_exception(error))
+        except Exception as unhandled:
+            if unhandled is not error:
+                raise
+            return None
+
+
+def _choose_storable(view: Any, request: Request) -> None:
+    """Never store the browsable API's page: it holds a CSRF token and the reader's name."""
+    for renderer in view.get_renderers():
+        if not isinstance(renderer, BrowsableAPIRenderer):
+            request.accepted_renderer = renderer
+            request.accepted_media_type = renderer.media_type
+            return
+    raise NotAcceptable(_NOT_STORABLE)
+
+

@@ -1,0 +1,24 @@
+"""What happens elsewhere in the project and concerns keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db.models.signals import post_delete
+
+from .models import IdempotencyKey
+
+__all__ = ["connect"]
+
+
+def connect() -> None:
+    post_delete.connect(
+        forget_user, sender=get_user_model(), dispatch_uid="django_idempotency.forget_user"
+    )
+
+
+def forget_user(*, instance: Any, **kwargs: Any) -> None:
+    """Delete a deleted user's finished keys: a new user may get the same primary key."""
+    keys = IdempotencyKey.objects.filter(scope=f"user:{instance.pk}")
+    keys.completed().delete()
