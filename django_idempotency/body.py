@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from tempfile import SpooledTemporaryFile
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
 
 from django.http.request import UnreadablePostError
@@ -45,27 +46,32 @@ class StreamRecorder:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self.copy = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed with the request
+        self._copy: SpooledTemporaryFile[bytes] | None = None
+
+    def _kept(self, data: bytes) -> bytes:
+        if self._copy is None:
+            self._copy = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - see close()
+        self._copy.write(data)
+        return data
 
     def read(self, *args: Any) -> bytes:
-        data = cast("bytes", self._stream.read(*args))
-        self.copy.write(data)
-        return data
+        return self._kept(self._stream.read(*args))
 
     def readline(self, *args: Any) -> bytes:
-        data = cast("bytes", self._stream.readline(*args))
-        self.copy.write(data)
-        return data
+        return self._kept(self._stream.readline(*args))
 
-    def finish(self) -> SpooledTemporaryFile[bytes]:
+    def finish(self) -> IO[bytes]:
         """Read the rest, and return the whole from its beginning."""
         while self.read(_CHUNK):
             pass
-        self.copy.seek(0)
-        return self.copy
+        copy = cast("SpooledTemporaryFile[bytes]", self._copy)
+        copy.seek(0)
+        return cast("IO[bytes]", copy)
 
     def close(self) -> None:
-        self.copy.close()
+        """Give back the file; a body that was small enough stays readable."""
+        if self._copy is not None:
+            self._copy.close()
         if hasattr(self._stream, "close"):
             self._stream.close()
 
@@ -91,9 +97,15 @@ def _whole(request: HttpRequest) -> Iterator[bytes]:
         copy = recorder.finish()
     except OSError as error:
         raise UnreadablePostError(*error.args) from error
+    size = 0
     while chunk := copy.read(_CHUNK):
+        size += len(chunk)
         yield chunk
     copy.seek(0)
+    if size <= _IN_MEMORY:
+        # Readable for as long as the request is, without a file to close.
+        copy = BytesIO(copy.read())
+        recorder.close()
     if not request._read_started:
         request._stream = copy
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import partial, wraps
 from http import HTTPStatus
+from types import FunctionType
 from typing import Any, TypeVar, cast, overload
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
@@ -105,11 +105,10 @@ def _as_mixin(view: Any, cls: type[APIView], policy: Policy) -> Any:
 
 def _is_method(view: Any) -> bool:
     """Whether this is a function in a class body, still without its instance."""
-    try:
-        names = list(inspect.signature(view).parameters)
-    except (TypeError, ValueError):
-        return False
-    return names[:1] == ["self"]
+    while hasattr(view, "__wrapped__") and isinstance(view, FunctionType):
+        view = view.__wrapped__
+    # method_decorator passes a partial of a bound method: that has its instance.
+    return isinstance(view, FunctionType) and view.__code__.co_varnames[:1] == ("self",)
 
 
 def _marked(method: Any, policy: Policy) -> Any:

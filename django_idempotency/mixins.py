@@ -50,7 +50,7 @@ _NOT_STORABLE = (
 def own_transactions(view: Callable[..., Any]) -> Callable[..., Any]:
     """Take a view out of ``ATOMIC_REQUESTS``: it opens its transactions itself."""
     for alias in connections:
-        view = transaction.non_atomic_requests(view, using=alias)
+        view = transaction.non_atomic_requests(using=alias)(view)
     return view
 
 

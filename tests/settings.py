@@ -71,3 +71,13 @@ for _entry in DATABASES.values():
 
 SECRET_KEY = "the-tests-need-a-key-but-nothing-to-hide"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast, for tests only
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.orders"]  # noqa: F405 -- from the example's settings
+ROOT_URLCONF = "tests.urls"
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.AllowAny"],
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}

@@ -1,0 +1,13 @@
+"""The effect that tests count: one row per order that was really placed."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Order(models.Model):
+    sku = models.CharField(max_length=50)
+    qty = models.IntegerField(default=1)
+
+    def __str__(self) -> str:
+        return f"{self.qty} x {self.sku}"
