@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin
 from django.utils.html import format_html, format_html_join
@@ -19,14 +19,27 @@ if TYPE_CHECKING:
 
 __all__ = ["IdempotencyKeyAdmin", "IdempotencyKeyAdminMixin"]
 
+if TYPE_CHECKING:
+    _Base = admin.ModelAdmin[IdempotencyKey]
+else:
+    _Base = object  # so that another admin's ModelAdmin can stand behind it
+
 _SHOWN_BYTES = 20_000  # of a stored body
 _PAYLOAD = "django_idempotency.view_payload"
 
 
-class IdempotencyKeyAdminMixin:
+class IdempotencyKeyAdminMixin(_Base):
     """Everything but the base class, so that it combines with another admin's ``ModelAdmin``."""
 
-    list_display = ("key", "client", "request_line", "outcome", "replays", "conflicts", "created_at")
+    list_display = (
+        "key",
+        "client",
+        "request_line",
+        "outcome",
+        "replays",
+        "conflicts",
+        "created_at",
+    )
     search_fields = ("key",)
     search_help_text = _("The whole key")
     list_filter = ("method",)
@@ -51,14 +64,14 @@ class IdempotencyKeyAdminMixin:
         return False
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        allowed = request.user.has_perm(_PAYLOAD)  # type: ignore[union-attr]
+        allowed = request.user.has_perm(_PAYLOAD)
         return (*self._facts, *self._payload) if allowed else self._facts
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return self.get_fields(request, obj)
 
     def get_queryset(self, request: HttpRequest) -> IdempotencyKeyQuerySet:
-        keys: IdempotencyKeyQuerySet = super().get_queryset(request)  # type: ignore[misc]
+        keys = cast("IdempotencyKeyQuerySet", super().get_queryset(request))
         return keys.with_counts()
 
     def get_search_results(
@@ -98,15 +111,15 @@ class IdempotencyKeyAdminMixin:
             "<td>{}</td><td>{}</td><td>{}</td></tr>",
             (
                 (
-                    *(event.at, event.get_kind_display(), event.status or "–", event.duration_ms),
-                    *(event.remote_addr or "–", event.user_agent, event.request_id),
+                    *(event.at, event.get_kind_display(), event.status or "-", event.duration_ms),
+                    *(event.remote_addr or "-", event.user_agent, event.request_id),
                     _spelled(event),
                 )
                 for event in key.events.all()
             ),
         )
-        heads = (_("time"), _("kind"), _("status"), _("duration"), _("address"))
-        heads = (*heads, _("user agent"), _("request id"), _("differences"))
+        heads = [_("time"), _("kind"), _("status"), _("duration"), _("address")]
+        heads += [_("user agent"), _("request id"), _("differences")]
         head = format_html_join("", "<th>{}</th>", ((name,) for name in heads))
         return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", head, rows)
 

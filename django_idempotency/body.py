@@ -82,7 +82,7 @@ def record_stream(request: HttpRequest) -> None:
     if stream is None or isinstance(stream, StreamRecorder) or hasattr(request, "_body"):
         return
     if not getattr(request, "_read_started", False):
-        request._stream = StreamRecorder(stream)
+        cast("Any", request)._stream = StreamRecorder(stream)
 
 
 def _whole(request: HttpRequest) -> Iterator[bytes]:
@@ -106,8 +106,8 @@ def _whole(request: HttpRequest) -> Iterator[bytes]:
         # Readable for as long as the request is, without a file to close.
         copy = BytesIO(copy.read())
         recorder.close()
-    if not request._read_started:
-        request._stream = copy
+    if not cast("Any", request)._read_started:
+        cast("Any", request)._stream = copy
 
 
 def raw_body(request: HttpRequest, media_type: str, exclude: Collection[str]) -> Body:
@@ -133,7 +133,9 @@ def raw_body(request: HttpRequest, media_type: str, exclude: Collection[str]) ->
 
 def _pairs_body(pairs: Iterable[tuple[str, str]], exclude: Collection[str]) -> Body:
     kept = [(name, value) for name, value in pairs if name != _CSRF and name not in exclude]
-    return Body(parts=[b"form", *canonical_pairs(kept)], fields=_numbered(kept), document=dict(kept))
+    return Body(
+        parts=[b"form", *canonical_pairs(kept)], fields=_numbered(kept), document=dict(kept)
+    )
 
 
 def _numbered(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -148,7 +150,7 @@ def _numbered(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def form_body(
-    post: QueryDict, files: MultiValueDict[str, UploadedFile], exclude: Collection[str]
+    post: QueryDict, files: MultiValueDict[str, UploadedFile[Any]], exclude: Collection[str]
 ) -> Body:
     """A multipart body by its parsed parts; files are read in chunks and rewound."""
     pairs = [(name, value) for name, values in post.lists() for value in values]

@@ -88,9 +88,7 @@ def check_engine(**kwargs: Any) -> list[CheckMessage]:
     return found
 
 
-def check_database(
-    *, databases: Sequence[str] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
+def check_database(*, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """W002, W003: PostgreSQL time-outs that free the key of a dead worker. E003: too old."""
     alias = router.db_for_write(IdempotencyKey)
     connection = connections[alias]

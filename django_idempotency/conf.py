@@ -146,7 +146,17 @@ class Settings:
     BUFFER_STREAMS: bool = _setting(default=True, rule=_boolean)
     RECORD_REQUEST: str = _setting("fields", _one_of("fields", "body", "nothing"))
     REDACT: Collection[str] = _setting(
-        ("*password*", "*secret*", "*token*", "*card*number*", "number", "cvc", "cvv", "pan", "iban"),
+        (
+            "*password*",
+            "*secret*",
+            "*token*",
+            "*card*number*",
+            "number",
+            "cvc",
+            "cvv",
+            "pan",
+            "iban",
+        ),
         _names,
     )
     AUDIT: str = _setting("events", _one_of("events", "counts"))
@@ -208,7 +218,7 @@ def secrets() -> tuple[bytes, ...]:
     From ``FINGERPRINT_KEYS``, else ``SECRET_KEY`` and ``SECRET_KEY_FALLBACKS``: a rotated
     secret must not turn an honest retry into a conflict.
     """
-    chosen = get_settings().FINGERPRINT_KEYS
+    chosen: Collection[str | bytes] | None = get_settings().FINGERPRINT_KEYS
     if chosen is None:
         chosen = [django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS]
     return tuple(_derive(secret) for secret in chosen)

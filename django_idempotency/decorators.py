@@ -105,8 +105,8 @@ def _as_mixin(view: Any, cls: type[APIView], policy: Policy) -> Any:
 
 def _is_method(view: Any) -> bool:
     """Whether this is a function in a class body, still without its instance."""
-    while hasattr(view, "__wrapped__") and isinstance(view, FunctionType):
-        view = view.__wrapped__
+    while isinstance(view, FunctionType) and hasattr(view, "__wrapped__"):
+        view = cast("Any", view).__wrapped__
     # method_decorator passes a partial of a bound method: that has its instance.
     return isinstance(view, FunctionType) and view.__code__.co_varnames[:1] == ("self",)
 

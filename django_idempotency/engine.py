@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
 from .exceptions import KeyExpired, KeyInProgress, KeyReused
 from .protocol import (
     Attempt,
     Conflict,
+    Decision,
     Execute,
-    Expired,
     InFlight,
     KeyedRequest,
+    KeyRecord,
     Outcome,
+    Replay,
     StoredResponse,
     decide,
 )
@@ -60,8 +62,7 @@ def run(
         StoreUnavailable, OutcomeUnknown: the database failed.
     """
     store = Store(request)
-    deadline = time.monotonic() + wait
-    pause = _FIRST_PAUSE
+    pauses = _pauses(wait)
     with Trail(store, events=events) as trail:
         while True:
             record = store.reserve()  # committed: from here on the key exists
@@ -74,25 +75,36 @@ def run(
                         response, stored = codec.dump(execute(record.attempt, store))
                         if request.is_final(stored.status):
                             store.complete(stored, duration_ms=trail.duration_ms)
+                            trail.became(Outcome.EXECUTED, stored.status)
                         else:
                             store.abandon()
-                if isinstance(decision, Execute):
-                    final = request.is_final(stored.status)
-                    trail.became(Outcome.EXECUTED if final else Outcome.FAILED, stored.status)
-                    return response
-            if not isinstance(decision, InFlight) or time.monotonic() + pause > deadline:
-                break
+                            trail.became(Outcome.FAILED, stored.status)
+                        return response
+            pause = next(pauses, None) if isinstance(decision, InFlight) else None
+            if pause is None:
+                return _answer(decision, record, trail, codec)
             time.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
 
-        if isinstance(decision, InFlight):
-            trail.became(Outcome.IN_FLIGHT, None)
-            raise KeyInProgress(status=request.in_flight_status)
-        if isinstance(decision, Conflict):
-            trail.conflicted(record)
-            raise KeyReused(status=request.conflict_status)
-        if isinstance(decision, Expired):
-            raise KeyExpired
+
+def _answer(decision: Decision, record: KeyRecord, trail: Trail, codec: Codec[R]) -> R:
+    """What a request gets that was not executed."""
+    request = trail.store.request
+    if isinstance(decision, Replay):
         response = codec.load(decision.response, record.attempt)
         trail.became(Outcome.REPLAYED, decision.response.status)
         return response
+    if isinstance(decision, Conflict):
+        trail.conflicted(record)
+        raise KeyReused(status=request.conflict_status)
+    if isinstance(decision, InFlight):
+        trail.became(Outcome.IN_FLIGHT, None)
+        raise KeyInProgress(status=request.in_flight_status)
+    raise KeyExpired
+
+
+def _pauses(wait: float) -> Iterator[float]:
+    """How long to sleep, in seconds, between looks at a key in flight."""
+    deadline, pause = time.monotonic() + wait, _FIRST_PAUSE
+    while time.monotonic() + pause <= deadline:
+        yield pause
+        pause = min(pause * 2, _LONGEST_PAUSE)

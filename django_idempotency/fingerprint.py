@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 __all__ = [
@@ -130,7 +130,9 @@ def flatten(document: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, text
 
 
-def field_digests(fields: Iterable[tuple[str, str]], *, secret: bytes, salt: bytes) -> dict[str, str]:
+def field_digests(
+    fields: Iterable[tuple[str, str]], *, secret: bytes, salt: bytes
+) -> dict[str, str]:
     """Short keyed digests of field values, so that two requests can be compared by name.
 
     ``salt`` differs per key: equal values of two keys have unrelated digests.
@@ -162,5 +164,3 @@ def file_digest(chunks: Iterable[bytes]) -> bytes:
     for chunk in chunks:
         digest.update(chunk)
     return digest.digest()
-
-

@@ -223,7 +223,7 @@ def _body(request: Any, media_type: str, exclude: Any) -> Body:
                 # DRF may be the one who reads the stream; what cannot be parsed fails here
                 # as it would in the view, and the key stays unused.
                 request.data  # noqa: B018
-                return form_body(request._data, request._files, exclude)
+                return form_body(cast("Any", request)._data, request.FILES, exclude)
             return form_body(request.POST, request.FILES, exclude)
         except UnsupportedMediaType:
             pass  # this view reads the raw body

@@ -112,17 +112,19 @@ class IdempotentMixin:
 
     # -- where we stand
 
-    @classmethod
-    def as_view(cls, *args: Any, **kwargs: Any) -> Callable[..., Any]:
-        return own_transactions(super().as_view(*args, **kwargs))  # type: ignore[misc]
+    if not TYPE_CHECKING:  # the signature is the view class's own
+
+        @classmethod
+        def as_view(cls, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+            return own_transactions(super().as_view(*args, **kwargs))
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         parent = cast("APIView", super()).dispatch
         is_async = getattr(self, "view_is_async", False)
         if is_async or self._carries_key(request):
-            return cast("HttpResponseBase", parent(request, *args, **kwargs))
+            return parent(request, *args, **kwargs)
         with atomic_requests():
-            return cast("HttpResponseBase", parent(request, *args, **kwargs))
+            return parent(request, *args, **kwargs)
 
     def _carries_key(self, request: HttpRequest) -> bool:
         policy = self._policy(request.method or "")
@@ -170,10 +172,15 @@ class IdempotentMixin:
         return Policy(**own).over(self.idempotency_policy)
 
     def _run(
-        self, handler: Callable[..., Any], policy: Policy, request: Request, *args: Any, **kwargs: Any
+        self,
+        handler: Callable[..., Any],
+        policy: Policy,
+        request: Request,
+        *args: Any,
+        **kwargs: Any,
     ) -> HttpResponseBase:
         view = cast("Any", self)
-        keyed = self._carries_key(request._request)
+        keyed = self._carries_key(cast("Any", request)._request)
         if keyed and isinstance(request.accepted_renderer, BrowsableAPIRenderer):
             _choose_storable(view, request)
         finish = view.finalize_response
@@ -190,7 +197,12 @@ class IdempotentMixin:
         return response
 
     async def _arun(
-        self, handler: Callable[..., Any], policy: Policy, request: Request, *args: Any, **kwargs: Any
+        self,
+        handler: Callable[..., Any],
+        policy: Policy,
+        request: Request,
+        *args: Any,
+        **kwargs: Any,
     ) -> HttpResponseBase:
         run = sync_to_async(self._run)
         return await run(async_to_sync(handler), policy, request, *args, **kwargs)
@@ -212,5 +224,3 @@ def _choose_storable(view: Any, request: Request) -> None:
             request.accepted_media_type = renderer.media_type
             return
     raise NotAcceptable(_NOT_STORABLE)
-
-

@@ -26,9 +26,7 @@ _ANSWERED = Q(
     response_status__range=(100, 599),
     response_headers__isnull=False,
 )
-_UNANSWERED = Q(
-    completed_at=None, response_status=None, response_headers=None, response_body=None
-)
+_UNANSWERED = Q(completed_at=None, response_status=None, response_headers=None, response_body=None)
 
 
 class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):

@@ -78,9 +78,7 @@ def _expose(request: Any, idempotency: Idempotency | None) -> None:
     django_request.idempotency = idempotency
 
 
-def _run(
-    view: View, store: Store, settings: Settings, answer: Answer | None
-) -> HttpResponseBase:
+def _run(view: View, store: Store, settings: Settings, answer: Answer | None) -> HttpResponseBase:
     """The view; where the settings say so, with what it raises turned into a response."""
     if answer is None or not (settings.STORE_RAISED_4XX or settings.STORE_5XX):
         return view()

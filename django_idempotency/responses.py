@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Any, cast
@@ -18,7 +18,6 @@ from .exceptions import IdempotencyError, ReplayForbidden, ResultNotStored
 from .incoming import Idempotency
 from .policy import Policy
 from .protocol import Attempt, KeyedRequest, StoredResponse
-from .store import Store
 
 __all__ = ["REPLAYED", "HttpCodec", "mark", "problem_response"]
 
@@ -48,7 +47,7 @@ class HttpCodec:
 
     def dump(self, response: HttpResponseBase) -> tuple[HttpResponseBase, StoredResponse]:
         """Render inside the transaction: what cannot be rendered must not be committed."""
-        if not isinstance(response, HttpResponseBase):
+        if not isinstance(cast("Any", response), HttpResponseBase):
             msg = (
                 f"An idempotent view must return an HttpResponse, not {type(response).__name__}. "
                 "On a function for DRF, put @idempotent above @api_view."

@@ -13,7 +13,7 @@ itself is flushed as usual.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import connections
@@ -90,7 +90,7 @@ class Statements:
         self.event = {kind: self._event(kind) for kind in COUNTED}
         self.forget_tally = f"DELETE FROM {self.tallies} WHERE {self.quote('key_id')} = %s"
 
-    def span(self, duration: timedelta) -> object:
+    def span(self, duration: timedelta) -> Any:
         """The parameter that :attr:`later` adds to the present."""
         if self.vendor == "sqlite":
             return f"+{duration.total_seconds():.3f} seconds"
@@ -189,7 +189,7 @@ class PostgresStatements(Statements):
     claim_reads = True
     tally_tells = True
 
-    def span(self, duration: timedelta) -> object:
+    def span(self, duration: timedelta) -> Any:
         return duration
 
     def _clock(self) -> tuple[str, str]:

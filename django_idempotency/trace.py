@@ -72,6 +72,8 @@ class Trail:
             self.status, self.code = error.status, error.code
         elif error is not None:
             self.status = getattr(error, "status_code", None)
+        if error is not None and self.outcome is Outcome.EXECUTED:
+            self.outcome = Outcome.FAILED  # the commit did not go through
         try:
             if error is None or isinstance(error, Exception):
                 self._note()
