@@ -22,6 +22,8 @@ from rest_framework.views import APIView
 
 from .body import record_stream
 from .conf import get_settings
+from .exceptions import Undone
+from .foreign import as_operation
 from .incoming import settings_policy
 from .mixins import IdempotentMixin, own_transactions
 from .policy import Policy
@@ -141,14 +143,21 @@ def _wrapped(view: Any, policy: Policy) -> Any:
     calls come back to that thread, so they share the connection and the transaction.
     """
     _refuse_dispatch(view)
+    operation = as_operation(view)
+    run = view if operation is None else operation.run
+    check = None if operation is None else operation.check
 
     @wraps(view)
     def inner(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        return _respond(request, partial(view, request, *args, **kwargs), policy, view)
+        if check is not None and (refused := check(request)):
+            return cast("HttpResponseBase", refused)
+        return _respond(request, partial(run, request, *args, **kwargs), policy, view)
 
     @wraps(view)
     async def ainner(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        execute = partial(async_to_sync(view), request, *args, **kwargs)
+        if check is not None and (refused := await check(request)):
+            return cast("HttpResponseBase", refused)
+        execute = partial(async_to_sync(run), request, *args, **kwargs)
         return await sync_to_async(_respond)(request, execute, policy, view)
 
     wrapper: Any = own_transactions(ainner if iscoroutinefunction(view) else inner)
@@ -180,8 +189,11 @@ def _respond(request: Any, execute: Any, policy: Policy, view: Any) -> HttpRespo
 
 
 def _plain(execute: Any) -> HttpResponseBase:
-    with atomic_requests():
-        return cast("HttpResponseBase", execute())
+    try:
+        with atomic_requests():
+            return cast("HttpResponseBase", execute())
+    except Undone as undone:
+        return cast("HttpResponseBase", undone.response)
 
 
 def _answer(error: Exception) -> HttpResponseBase | None:

@@ -6,7 +6,7 @@ The texts never quote the key, the body or anything about another request.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "AnonymousRefused",
@@ -22,6 +22,7 @@ __all__ = [
     "ReplayForbidden",
     "ResultNotStored",
     "StoreUnavailable",
+    "Undone",
 ]
 
 
@@ -47,6 +48,15 @@ class IdempotencyError(Exception):
     @property
     def code(self) -> str:
         return "idempotency_" + self.slug.replace("-", "_")
+
+
+class Undone(Exception):
+    """The view raised, and its framework has made ``response`` of that: roll back, answer it."""
+
+    def __init__(self, response: Any) -> None:
+        self.response = response
+        self.status_code: int = response.status_code
+        super().__init__()
 
 
 class KeyMissing(IdempotencyError):

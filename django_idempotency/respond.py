@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 
 from . import engine
 from .conf import Settings, get_settings
-from .exceptions import ExecutionFailed, IdempotencyError
+from .exceptions import ExecutionFailed, IdempotencyError, Undone
 from .incoming import Idempotency, keyed_request, sent_key
 from .policy import Policy
 from .protocol import Attempt
@@ -70,6 +70,8 @@ def respond(
         )
     except IdempotencyError as refusal:
         response = problem_response(refusal, settings)
+    except Undone as undone:
+        response = undone.response
     return response if sent is None else mark(response, sent, settings)
 
 

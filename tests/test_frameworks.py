@@ -1,0 +1,107 @@
+"""adrf and django-ninja: views of other frameworks behind the same engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from adrf.views import APIView as AsyncAPIView
+from django.http import HttpRequest
+from django.urls import path
+from ninja import NinjaAPI, Schema
+from ninja.decorators import decorate_view
+from ninja.errors import HttpError
+from ninja.security import HttpBearer
+from rest_framework.exceptions import ValidationError
+from rest_framework.response import Response
+
+from django_idempotency import IdempotentMixin, idempotent
+from tests.orders.models import Order
+from tests.sender import new_key
+
+pytestmark = pytest.mark.urls(__name__)
+
+
+class AsyncOrders(IdempotentMixin, AsyncAPIView):
+    async def post(self, request: Any) -> Response:
+        order = await Order.objects.acreate(sku=request.data["sku"], qty=request.data["qty"])
+        if order.qty > 5:
+            raise ValidationError({"qty": "too many"})
+        return Response({"id": order.pk}, status=201)
+
+
+class OrderIn(Schema):
+    sku: str
+    qty: int
+
+
+class OrderOut(Schema):
+    id: int
+
+
+class Bearer(HttpBearer):
+    allowed = {"good"}
+
+    def authenticate(self, request: HttpRequest, token: str) -> str | None:
+        return token if token in self.allowed else None
+
+
+api = NinjaAPI(auth=Bearer())
+
+
+@api.post("/orders/", response={201: OrderOut})
+@decorate_view(idempotent)
+def ninja_order(request: HttpRequest, data: OrderIn) -> dict[str, int]:
+    order = Order.objects.create(sku=data.sku, qty=data.qty)
+    if data.qty > 5:
+        raise HttpError(400, "too many")
+    return {"id": order.pk}
+
+
+@api.post("/async-orders/", response={201: OrderOut})
+@decorate_view(idempotent)
+async def async_ninja_order(request: HttpRequest, data: OrderIn) -> dict[str, int]:
+    order = await Order.objects.acreate(sku=data.sku, qty=data.qty)
+    if data.qty > 5:
+        raise HttpError(400, "too many")
+    return {"id": order.pk}
+
+
+urlpatterns = [path("adrf/", AsyncOrders.as_view()), path("ninja/", api.urls)]
+WAYS = ["/adrf/", "/ninja/orders/", "/ninja/async-orders/"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_runs_once_and_replays(send: Any, way: str) -> None:
+    """One row, one body, the marker on the retry."""
+    key = new_key()
+
+    first, retry = (send(way, key=key, Authorization="Bearer good") for _ in range(2))
+
+    assert first.status_code == 201, first.content
+    assert (retry.status_code, retry.content) == (201, first.content)
+    assert retry["Idempotent-Replayed"] == "true"
+    assert Order.objects.count() == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_it_raises_never_happened(send: Any, way: str) -> None:
+    """A raised 400 is rolled back, and a corrected body runs under the same key."""
+    key = new_key()
+
+    refused = send(way, {"sku": "tea", "qty": 9}, key=key, Authorization="Bearer good")
+    assert refused.status_code == 400
+    assert not Order.objects.exists()
+
+    assert send(way, key=key, Authorization="Bearer good").status_code == 201
+    assert Order.objects.count() == 1
+
+
+@pytest.mark.parametrize("way", WAYS[1:])
+def test_a_ninja_replay_is_authenticated_first(send: Any, monkeypatch: Any, way: str) -> None:
+    """A revoked token gets 401, not the stored response."""
+    key = new_key()
+    assert send(way, key=key, Authorization="Bearer good").status_code == 201
+    monkeypatch.setattr(Bearer, "allowed", set())
+
+    assert send(way, key=key, Authorization="Bearer good").status_code == 401
