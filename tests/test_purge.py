@@ -1,0 +1,103 @@
+"""The purge command deletes what is expired and nobody holds, and says what it did."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connections
+
+from django_idempotency.models import IdempotencyKey, KeyEvent, KeyTally
+from tests.factories import IdempotencyKeyFactory, KeyEventFactory
+from tests.sender import new_key
+
+
+def purge(capsys: Any, **options: Any) -> str:
+    call_command("purge_idempotency_keys", **options)
+    return str(capsys.readouterr().out).strip().splitlines()[-1]
+
+
+@pytest.mark.django_db
+def test_it_deletes_expired_keys_with_their_trail(capsys: Any) -> None:
+    """Key, tally and events go together; a live key stays."""
+    live = IdempotencyKeyFactory(completed=True)
+    expired = IdempotencyKeyFactory.create_batch(5, completed=True, expired=True)
+    KeyEventFactory(key=expired[0])
+    KeyTally.objects.create(key=expired[0], replay_count=1)
+    IdempotencyKeyFactory(expired=True)  # begun, never finished, and nobody holds it
+
+    assert purge(capsys, batch_size=2) == "Deleted 6 expired keys."
+
+    assert IdempotencyKey.objects.get() == live
+    assert not KeyEvent.objects.exists()
+    assert not KeyTally.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_dry_run_deletes_nothing(capsys: Any) -> None:
+    """It counts what would go."""
+    IdempotencyKeyFactory.create_batch(3, completed=True, expired=True)
+
+    assert purge(capsys, dry_run=True) == "Would delete 3 expired keys."
+    assert IdempotencyKey.objects.count() == 3
+
+
+@pytest.mark.django_db
+def test_history_can_be_kept_longer_than_the_responses(capsys: Any, settings: Any) -> None:
+    """--keep-days, and the tombstones that ON_EXPIRED="reject" lives on."""
+    IdempotencyKeyFactory(completed=True, expired=True)
+
+    assert purge(capsys, keep_days=1) == "Deleted 0 expired keys."
+    settings.IDEMPOTENCY = {"ON_EXPIRED": "reject"}
+    assert purge(capsys) == "Deleted 0 expired keys."
+    assert purge(capsys, keep_days=0) == "Deleted 1 expired keys."
+
+
+@pytest.mark.django_db
+def test_it_stops_when_its_time_is_up(capsys: Any) -> None:
+    """--max-seconds ends it after the batch at hand."""
+    IdempotencyKeyFactory.create_batch(3, completed=True, expired=True)
+
+    told = purge(capsys, batch_size=1, max_seconds=0.0)
+
+    assert told == "Deleted 1 expired keys. Time is up; more are left."
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"keep_days": -1}])
+@pytest.mark.django_db
+def test_bad_options_are_refused(options: dict[str, Any]) -> None:
+    """With the rule in the message."""
+    with pytest.raises(CommandError, match="must be"):
+        call_command("purge_idempotency_keys", **options)
+
+
+@pytest.mark.postgres
+def test_a_key_in_flight_is_never_purged(
+    send: Any, after: Any, capsys: Any, settings: Any
+) -> None:
+    """T4, T5: a request that outlives its key keeps it until it has finished."""
+    settings.IDEMPOTENCY = {"RETENTION": timedelta(microseconds=1)}
+    key, purged = new_key(), []
+
+    def purge_meanwhile(request: Any, order: Any) -> None:
+        """From another connection, while the view runs and its key has long expired."""
+
+        def other_worker() -> None:
+            try:
+                purged.append(purge(capsys))
+            finally:
+                connections.close_all()
+
+        thread = threading.Thread(target=other_worker)
+        thread.start()
+        thread.join(10)
+
+    after(purge_meanwhile)
+
+    assert send("/plain/", key=key).status_code == 201
+
+    assert purged == ["Deleted 0 expired keys."]
+    assert purge(capsys) == "Deleted 1 expired keys."
