@@ -107,11 +107,12 @@ class IdempotencyKeyAdminMixin(_Base):
     def trace(self, key: IdempotencyKey) -> str:
         rows = format_html_join(
             "",
-            "<tr><td>{:%Y-%m-%d %H:%M:%S}</td><td>{}</td><td>{}</td><td>{} ms</td><td>{}</td>"
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{} ms</td><td>{}</td>"
             "<td>{}</td><td>{}</td><td>{}</td></tr>",
             (
                 (
-                    *(event.at, event.get_kind_display(), event.status or "-", event.duration_ms),
+                    *(f"{event.at:%Y-%m-%d %H:%M:%S}", event.get_kind_display()),
+                    *(event.status or "-", event.duration_ms),
                     *(event.remote_addr or "-", event.user_agent, event.request_id),
                     _spelled(event),
                 )

@@ -170,7 +170,8 @@ def _unstreamed(stream: StreamingHttpResponse, body: bytes) -> tuple[HttpRespons
     for name, value in stream.items():
         response[name] = value
     response.cookies = stream.cookies
-    stream.close()
+    # Not stream.close(): it announces the end of the request, which closes the connection.
+    response._resource_closers.extend(stream._resource_closers)  # type: ignore[attr-defined]
     return response, body
 
 

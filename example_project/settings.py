@@ -105,7 +105,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "rest_framework.authtoken",
     "django_idempotency",
-    # The example's own apps follow here.
+    "example_project.shop",
 ]
 
 MIDDLEWARE = [

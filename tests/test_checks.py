@@ -1,0 +1,163 @@
+"""``manage.py check`` finds what would otherwise fail at the first request; ids, not texts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+from django.urls import path
+from django.utils.decorators import method_decorator
+from rest_framework.decorators import api_view
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from django_idempotency import IdempotentMixin, checks, idempotent
+from django_idempotency.conf import get_settings
+
+
+@api_view(["POST"])
+@idempotent
+def upside_down(request: Any) -> Response:
+    return Response()
+
+
+class Unmixed(APIView):
+    @idempotent(required=True)
+    def post(self, request: Any) -> Response:
+        return Response()
+
+
+@method_decorator(idempotent, name="dispatch")
+class Dispatched(APIView):
+    def post(self, request: Any) -> Response:
+        return Response()
+
+
+urlpatterns = [
+    path("a/", upside_down),
+    path("b/", Unmixed.as_view()),
+    path("c/", Dispatched.as_view()),
+]
+
+
+def ids(messages: list[Any]) -> list[str]:
+    return sorted(message.id.removeprefix("django_idempotency.") for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("setting", "number"),
+    [
+        ({"RETENTOIN": timedelta(days=1)}, "E001"),
+        ({"RETENTION": 86400}, "E002"),
+        ({"RETENTION": timedelta(0)}, "E002"),
+        ({"METHODS": ("GET",)}, "E002"),
+        ({"METHODS": "POST"}, "E002"),
+        ({"REQUIRED": 1}, "E002"),
+        ({"KEY_MAX_LENGTH": 256}, "E002"),
+        ({"KEY_PATTERN": "("}, "E002"),
+        ({"SCOPE": "no.such.callable"}, "E002"),
+        ({"ANONYMOUS": "maybe"}, "E002"),
+        ({"NEVER_STORE": {4290}}, "E002"),
+        ({"MISMATCH_STATUS": 418}, "E002"),
+        ({"FINGERPRINT_KEYS": []}, "E002"),
+        ({"MAX_RESPONSE_BYTES": -1}, "E002"),
+        ("not a dict", "E002"),
+    ],
+)
+def test_a_bad_setting_is_an_error_and_never_used(settings: Any, setting: Any, number: str) -> None:
+    """E001, E002; a project that skips the checks meets ImproperlyConfigured."""
+    settings.IDEMPOTENCY = setting
+
+    assert ids(checks.check_settings()) == [number]
+    with pytest.raises(ImproperlyConfigured):
+        get_settings()
+
+
+def test_an_unknown_setting_gets_a_suggestion(settings: Any) -> None:
+    """The nearest name, whatever its case."""
+    settings.IDEMPOTENCY = {"retention": timedelta(days=1)}
+
+    assert "'RETENTION'" in (checks.check_settings()[0].hint or "")
+
+
+def test_the_defaults_are_sound(settings: Any) -> None:
+    """No setting at all is no problem."""
+    del settings.IDEMPOTENCY
+
+    assert checks.check_settings() == []
+    assert get_settings().RETENTION == timedelta(hours=24)
+
+
+@pytest.mark.urls(__name__)
+def test_protection_in_a_place_where_it_cannot_work_is_an_error() -> None:
+    """E006 below @api_view, E007 without the mixin, E008 on dispatch of a DRF view."""
+    assert ids(checks.check_views()) == ["E006", "E007", "E008"]
+
+
+def test_the_projects_own_views_are_sound() -> None:
+    """The checks are silent about every way in that works."""
+    assert checks.check_views() == []
+
+
+@pytest.mark.urls(__name__)
+@pytest.mark.parametrize("url", ["/a/", "/b/", "/c/"])
+def test_misplaced_protection_never_runs_unprotected(send: Any, url: str) -> None:
+    """Should the checks be skipped: 500 with the cure, not an execution without protection."""
+    send.client.raise_request_exception = True
+
+    with pytest.raises(ImproperlyConfigured):
+        send(url, key="0123456789abcdef")
+
+
+def test_the_wrong_order_of_base_classes_fails_at_import() -> None:
+    """With a sentence that says the right one."""
+    with pytest.raises(TypeError, match="must stand before"):
+        type("Wrong", (APIView, IdempotentMixin), {})
+
+
+def test_a_class_cannot_be_decorated() -> None:
+    """The message names the mixin."""
+    with pytest.raises(TypeError, match="IdempotentMixin"):
+        idempotent(Unmixed)
+
+
+def test_an_unknown_policy_fails_at_import() -> None:
+    """As any unknown keyword argument."""
+    with pytest.raises(TypeError, match="requierd"):
+        idempotent(requierd=True)
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db
+def test_missing_server_timeouts_are_warned_about() -> None:
+    """W002, W003: found by asking the server; silent when they are set."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        cursor.execute("SET LOCAL client_connection_check_interval = 0")
+        assert ids(checks.check_database(databases=["default"])) == ["W002", "W003"]
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
+        cursor.execute("SET LOCAL client_connection_check_interval = '1s'")
+        assert checks.check_database(databases=["default"]) == []
+
+
+@pytest.mark.parametrize(
+    ("vendor", "wrapper", "numbers"),
+    [
+        ("oracle", {}, ["E003"]),
+        ("sqlite", {"OPTIONS": {}}, ["E004"]),
+        ("sqlite", {"OPTIONS": {"transaction_mode": "IMMEDIATE"}}, []),
+        ("postgresql", {"AUTOCOMMIT": False}, ["E005"]),
+    ],
+)
+def test_databases_that_cannot_keep_the_promise_are_errors(
+    monkeypatch: Any, vendor: str, wrapper: dict[str, Any], numbers: list[str]
+) -> None:
+    """E003 unknown engine, E004 deferred SQLite, E005 no autocommit; without connecting."""
+    database = SimpleNamespace(vendor=vendor, settings_dict=wrapper)
+    monkeypatch.setattr(checks, "connections", {"default": database})
+
+    assert ids(checks.check_engine()) == numbers
