@@ -27,7 +27,9 @@ _value = st.one_of(
     st.from_regex(r"-?[0-9]{0,13}\.[0-9]{0,4}", fullmatch=True),
     st.from_regex(r"[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*", fullmatch=True),
     st.binary(max_size=6).map(lambda raw: http_sf.ser(raw)),
-    st.sampled_from(["?0", "?1", "?2", "@1659578233", "@-1", "@1.5", '%"f%c3%bc"', '%"a"', '%"%C3"']),
+    st.sampled_from(
+        ["?0", "?1", "?2", "@1659578233", "@-1", "@1.5", '%"f%c3%bc"', '%"a"', '%"%C3"']
+    ),
     _inner.map('"{}"'.format),
     st.text(_ascii, max_size=4),
 )

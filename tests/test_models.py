@@ -41,7 +41,10 @@ def test_a_key_cannot_hold_a_lie(constraint: str, lie: dict[str, Any]) -> None:
 )
 def test_an_event_cannot_hold_a_lie(constraint: str, lie: dict[str, Any]) -> None:
     """The database refuses, and names the rule."""
-    with pytest.raises(IntegrityError, match=f"idempotency_event_{constraint}"), transaction.atomic():
+    with (
+        pytest.raises(IntegrityError, match=f"idempotency_event_{constraint}"),
+        transaction.atomic(),
+    ):
         KeyEventFactory(**lie)
 
 

@@ -75,9 +75,7 @@ def test_bad_options_are_refused(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.postgres
-def test_a_key_in_flight_is_never_purged(
-    send: Any, after: Any, capsys: Any, settings: Any
-) -> None:
+def test_a_key_in_flight_is_never_purged(send: Any, after: Any, capsys: Any, settings: Any) -> None:
     """T4, T5: a request that outlives its key keeps it until it has finished."""
     settings.IDEMPOTENCY = {"RETENTION": timedelta(microseconds=1)}
     key, purged = new_key(), []

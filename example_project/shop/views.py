@@ -109,15 +109,15 @@ class OrderImportView(IdempotentMixin, APIView):
         return Response({"imported": len(rows)}, status=status.HTTP_201_CREATED)
 
 
-@idempotent(
-    key_field="idempotency_key", in_flight="wait", fingerprint_exclude=("csrfmiddlewaretoken",)
-)
+@idempotent(key_field="idempotency_key", in_flight="wait")
 def checkout(request: HttpRequest) -> HttpResponse:
     """A plain HTML form. The second click waits for the first and lands on the same page."""
     form = CheckoutForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
+    if form.is_valid():
         order = form.save()
         return redirect("checkout-done", number=order.number)
+    if form.is_bound:
+        form.renew_key()
     return render(request, "shop/checkout.html", {"form": form})
 
 

@@ -1,0 +1,144 @@
+"""The same promise under other isolation levels, driver modes, routers and persistence."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, connections, transaction
+
+from django_idempotency.models import IdempotencyKey, KeyEvent
+from tests.orders.models import Order
+from tests.sender import Sender, new_key
+
+TWINS = 8
+
+
+class EverythingToOther:
+    """Keys and orders live in the second database."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str | None:
+        return "other" if model._meta.app_label in {"django_idempotency", "orders"} else None
+
+    db_for_write = db_for_read
+
+
+@pytest.fixture
+def options(request: Any, transactional_db: None) -> Iterator[dict[str, Any]]:
+    """Connections of this test with other OPTIONS."""
+    entry = connection.settings_dict
+    usual = entry["OPTIONS"]
+    connection.close()
+    entry["OPTIONS"] = usual | request.param
+    yield entry["OPTIONS"]
+    connection.close()
+    entry["OPTIONS"] = usual
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"isolation_level": 1},  # READ COMMITTED, in psycopg's numbers
+        {"isolation_level": 3},  # REPEATABLE READ
+        {"isolation_level": 4},  # SERIALIZABLE
+        {"server_side_binding": True},
+    ],
+    indirect=True,
+)
+def test_twins_have_one_effect(send: Any, options: Any) -> None:
+    """Simultaneous first requests: one row; 201, 409 or 503; afterwards a replay."""
+    key, barrier = new_key(), threading.Barrier(TWINS)
+    answers: list[int] = []
+
+    def twin() -> None:
+        try:
+            barrier.wait(10)
+            answers.append(Sender()("/plain/", key=key).status_code)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=twin) for _ in range(TWINS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    assert len(answers) == TWINS
+    assert set(answers) <= {201, 409, 503}
+    last = send("/plain/", key=key)
+    assert last.status_code == 201
+    assert Order.objects.count() == 1
+    assert send("/plain/", {"qty": 7}, key=key).status_code == 422
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+@pytest.mark.parametrize("way", ["/apiview/", "/plain/", "/async/"])
+def test_keys_live_beside_the_rows_they_protect(settings: Any, after: Any, way: str) -> None:
+    """A router decides; claim, view and response share its database and its rollback."""
+    settings.DATABASE_ROUTERS = [EverythingToOther()]
+    send, key = Sender(), new_key()
+
+    def fail(request: Any, order: Order) -> None:
+        raise RuntimeError
+
+    after(fail)
+    assert send(way, key=key).status_code == 500
+    assert not Order.objects.using("other").exists()
+    after(lambda request, order: None)
+
+    assert send(way, key=key).status_code == 201
+    assert send(way, key=key)["Idempotent-Replayed"] == "true"
+    assert send(way, {"qty": 3}, key=key).status_code == 422
+    assert Order.objects.using("other").count() == 1
+    assert IdempotencyKey.objects.using("other").get().replay_count == 1
+    assert KeyEvent.objects.using("other").filter(kind="conflict").count() == 1
+    assert not IdempotencyKey.objects.using("default").exists()
+
+
+def test_an_enclosing_transaction_is_refused_loudly(send: Any) -> None:
+    """The claim could not be committed, so nothing runs."""
+    send.client.raise_request_exception = True
+
+    with pytest.raises(ImproperlyConfigured, match="atomic"), transaction.atomic():
+        send("/plain/", key=new_key())
+
+    assert not Order.objects.exists()
+
+
+def test_a_persistent_connection_serves_many_keys(send: Any) -> None:
+    """CONN_MAX_AGE: nothing of one request is left in the session for the next."""
+    entry = connection.settings_dict
+    entry["CONN_MAX_AGE"], usual = 60, entry["CONN_MAX_AGE"]
+    try:
+        for _ in range(3):
+            key = new_key()
+            assert send("/plain/", key=key).status_code == 201
+            assert send("/plain/", key=key).status_code == 201
+        assert Order.objects.count() == 3
+        assert _session_setting() == "on"
+    finally:
+        entry["CONN_MAX_AGE"] = usual
+
+
+def _session_setting() -> str:
+    """Whether a commit waits for the disk: the claim must not switch that off for good."""
+    if connection.vendor != "postgresql":
+        return "on"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT setting, source FROM pg_settings WHERE name = 'synchronous_commit'")
+        setting, source = cursor.fetchone()
+    return "on" if source != "session" else str(setting)
+
+
+@pytest.mark.django_db
+def test_it_works_inside_a_test_case() -> None:
+    """The transaction that wraps a TestCase does not count as an enclosing one."""
+    send, key = Sender(), new_key()
+
+    assert send("/apiview/", key=key).status_code == 201
+    assert send("/apiview/", key=key)["Idempotent-Replayed"] == "true"
+    assert send("/apiview/", {"qty": 2}, key=key).status_code == 422
