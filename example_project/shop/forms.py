@@ -24,6 +24,5 @@ class CheckoutForm(_Base):
 
     def renew_key(self) -> None:
         """A corrected form is another request; under the old key it would be a conflict."""
-        data: Any = self.data.copy()
-        data["idempotency_key"] = str(uuid.uuid4())
-        self.data = data
+        posted: Any = self.data  # a QueryDict, which the stubs do not know
+        self.data = {**posted.dict(), "idempotency_key": str(uuid.uuid4())}

@@ -47,7 +47,7 @@ class Endpoint:
 
 _ENDPOINTS = (
     Endpoint("payments/", 60, ("account", "amount", "reference")),
-    Endpoint("payments/<pk>/refunds/", 9, ("amount",), days=7),
+    Endpoint("payments/<int:pk>/refunds/", 9, ("amount",), days=7),
     Endpoint("orders/guest/", 13, ("email", "item", "quantity"), anonymous=True),
     Endpoint("checkout/", 9, ("email", "item", "quantity"), anonymous=True),
     Endpoint("orders/async/", 5, ("email", "item"), anonymous=True),
@@ -106,7 +106,7 @@ class History:
             key=key,
             fingerprint=f"{self.rng.getrandbits(256):064x}",
             method="POST",
-            path="/" + endpoint.route.replace("<pk>", number),
+            path="/" + endpoint.route.replace("<int:pk>", number),
             route=endpoint.route,
             request_record=self._record(endpoint),
             remote_addr=client.address,

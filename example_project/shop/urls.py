@@ -6,7 +6,7 @@ from rest_framework.routers import SimpleRouter
 
 from . import views
 
-router = SimpleRouter()
+router = SimpleRouter(use_regex_path=False)
 router.register("payments", views.PaymentViewSet, basename="payment")
 
 urlpatterns = [

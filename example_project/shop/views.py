@@ -40,6 +40,7 @@ class PaymentViewSet(IdempotentMixin, viewsets.ModelViewSet[Payment]):
 
     idempotency_required = True
     serializer_class = PaymentSerializer
+    lookup_value_converter = "int"
     http_method_names = ["get", "post", "head", "options"]  # a payment is never edited
 
     def get_queryset(self) -> QuerySet[Payment]:
@@ -62,7 +63,7 @@ class PaymentViewSet(IdempotentMixin, viewsets.ModelViewSet[Payment]):
 
     @action(detail=True, methods=["post"])
     @idempotent(required=True, retention=timedelta(days=7))
-    def refunds(self, request: Request, pk: str) -> Response:
+    def refunds(self, request: Request, pk: int) -> Response:
         """Give back part of a payment; support tools retry these for days."""
         # The lock is on the payment: two refunds of it must see each other.
         payment = get_object_or_404(self.get_queryset().select_for_update(of=("self",)), pk=pk)

@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.core.management import BaseCommand, CommandError, CommandParser, call_command
 from rest_framework.authtoken.models import Token
@@ -33,7 +34,7 @@ class Command(BaseCommand):
         call_command("migrate", verbosity=0)
         if not User.objects.filter(username=ADMIN).exists():
             User.objects.create_superuser(ADMIN, password=ADMIN)
-        users = [User.objects.get_or_create(username=name)[0] for name in CLIENTS]
+        users = [_client(name) for name in CLIENTS]
         token, _ = Token.objects.get_or_create(user=users[0])
         account, _ = Account.objects.get_or_create(
             owner=users[0], name="Tea shop", defaults={"balance": BALANCE}
@@ -63,6 +64,12 @@ class Command(BaseCommand):
         self.stdout.write(f"\nCheckout: {origin}/checkout/ (click twice)")
         self.stdout.write(f"Admin:    {origin}/admin/ (user {ADMIN}, password {ADMIN})\n")
         self.stdout.flush()
+
+
+def _client(name: str) -> User:
+    """A user who is a program: it has a token or nothing, never a password."""
+    no_password = {"password": make_password(None)}
+    return User.objects.get_or_create(username=name, defaults=no_password)[0]
 
 
 def _origin(addrport: str) -> str:

@@ -1,0 +1,38 @@
+"""Start a private PostgreSQL that flushes to disk, measure on it, print a table."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import django
+from django.core.management import call_command
+
+from tests.pg_launcher import Cluster
+
+FLUSHING = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=400, help="measured requests per variant")
+    parser.add_argument("--warmup", type=int, default=50, help="rounds before, not measured")
+    parser.add_argument(
+        "--profile", action="store_true", help="profile 500 first executions instead"
+    )
+    options = parser.parse_args()
+    with Cluster(FLUSHING) as cluster:
+        os.environ["DATABASE_URL"] = cluster.url
+        os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
+        django.setup()
+        call_command("migrate", run_syncdb=True, verbosity=0)
+        from benchmarks import measure  # here: it has models, which need the setup
+
+        if options.profile:
+            measure.profile(requests=500)
+        else:
+            measure.compare(rounds=options.rounds, warmup=options.warmup)
+
+
+if __name__ == "__main__":
+    main()
