@@ -18,7 +18,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=400, help="measured requests per variant")
     parser.add_argument("--warmup", type=int, default=50, help="rounds before, not measured")
     parser.add_argument(
-        "--profile", action="store_true", help="profile 500 first executions instead"
+        "--profile",
+        nargs="?",
+        const="view, first",
+        metavar="VARIANT",
+        help='profile 500 requests of one variant instead, by default of "view, first"',
     )
     options = parser.parse_args()
     with Cluster(FLUSHING) as cluster:
@@ -29,7 +33,7 @@ def main() -> None:
         from benchmarks import measure  # here: it has models, which need the setup
 
         if options.profile:
-            measure.profile(requests=500)
+            measure.profile(options.profile, requests=500)
         else:
             measure.compare(rounds=options.rounds, warmup=options.warmup)
 

@@ -163,20 +163,19 @@ def compare(*, rounds: int, warmup: int) -> None:
     _print(_header(rounds), "", *_table(bench), "", *_storage(), "", *_budgets(bench))
 
 
-def profile(*, requests: int) -> None:
-    """Print where the time of first executions goes; the profiler's own share included."""
+def profile(name: str, *, requests: int) -> None:
+    """Print where the time of one variant goes; the profiler's own share included."""
     bench = Bench()
-    variant = bench.by_name["view, first"]
-    for _ in range(50):
-        bench.send(variant)
-    profiler = cProfile.Profile()
+    variant = bench.by_name[name]
+    for warm in bench.variants * 20:
+        bench.send(warm)
     prepared = [bench.request(variant) for _ in range(requests)]
+    profiler = cProfile.Profile()
     profiler.enable()
     for request in prepared:
         variant.view(request)
     profiler.disable()
-    _print(f"{requests} first executions, by own time")
-    _print(_functions(profiler, "tottime", 25))
+    _print(f"{requests} x {name}, by own time", _functions(profiler, "tottime", 25))
     _print("The package's own functions, by time including what they call")
     _print(_functions(profiler, "cumulative", "django_idempotency", 40))
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, QueryDict
     from django.utils.datastructures import MultiValueDict
 
-__all__ = ["Body", "StreamRecorder", "form_body", "raw_body", "record_stream"]
+__all__ = ["Body", "StreamRecorder", "form_body", "raw_body", "record_stream", "release"]
 
 _IN_MEMORY = 2_621_440  # bytes of a recorded body before it goes to disk, as Django's uploads
 _CHUNK = 65_536  # bytes
@@ -76,13 +76,22 @@ class StreamRecorder:
             self._stream.close()
 
 
-def record_stream(request: HttpRequest) -> None:
+def record_stream(request: HttpRequest, *, multipart: bool = False) -> None:
     """Record the body from here on, whoever reads it first: a permission class, say."""
     stream = getattr(request, "_stream", None)
     if stream is None or isinstance(stream, StreamRecorder) or hasattr(request, "_body"):
         return
+    if request.content_type == "multipart/form-data" and not multipart:
+        return  # compared as it was parsed, files in chunks
     if not getattr(request, "_read_started", False):
         cast("Any", request)._stream = StreamRecorder(stream)
+
+
+def release(request: HttpRequest) -> None:
+    """Close what was kept on disk; call it when the response is done with."""
+    stream = getattr(request, "_stream", None)
+    if isinstance(stream, (StreamRecorder, SpooledTemporaryFile)):
+        stream.close()
 
 
 def _whole(request: HttpRequest) -> Iterator[bytes]:

@@ -29,6 +29,7 @@ R = TypeVar("R")
 
 _FIRST_PAUSE = 0.02  # seconds between two looks of a request that waits for its twin
 _LONGEST_PAUSE = 0.25
+_PATIENCE = 3  # passes of a request that has just been given the key and finds it locked
 
 
 class Codec(Protocol[R]):
@@ -63,12 +64,13 @@ def run(
     """
     store = Store(request)
     pauses = _pauses(wait)
+    patience = _PATIENCE
     with Trail(store, events=events) as trail:
         while True:
             record = store.reserve()  # committed: from here on the key exists
-            decision = decide(record)
+            decision, ours = decide(record), record.ours
             if isinstance(decision, Execute):
-                with store.exclusive() as record:  # one transaction, the key's row locked
+                with store.exclusive(record) as record:  # one transaction, the key's row locked
                     decision = decide(record)  # it may have completed meanwhile
                     if isinstance(decision, Execute):
                         trail.began(record)
@@ -80,6 +82,11 @@ def run(
                             store.abandon()
                             trail.became(Outcome.FAILED, stored.status)
                         return response
+                if isinstance(decision, InFlight) and ours and patience:
+                    # Another request is only looking whether the key is free; it goes at once.
+                    patience -= 1
+                    time.sleep(_FIRST_PAUSE)
+                    continue
             pause = next(pauses, None) if isinstance(decision, InFlight) else None
             if pause is None:
                 return _answer(decision, record, trail, codec)

@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Request
 
-from .body import Body, form_body, raw_body
+from .body import Body, form_body, raw_body, record_stream
 from .conf import Settings, get_settings, secrets
 from .exceptions import AnonymousRefused, KeyMissing, KeyTooShort
 from .fingerprint import canonical_pairs, content_digest, field_digests, sign
@@ -226,7 +226,8 @@ def _body(request: Any, media_type: str, exclude: Any) -> Body:
                 return form_body(cast("Any", request)._data, request.FILES, exclude)
             return form_body(request.POST, request.FILES, exclude)
         except UnsupportedMediaType:
-            pass  # this view reads the raw body
+            # This view reads the raw body; nobody has read it yet.
+            record_stream(request._request, multipart=True)
     return raw_body(getattr(request, "_request", request), media_type, exclude)
 
 
@@ -285,7 +286,7 @@ def redacted(data: Any, patterns: Any) -> Any:
     if isinstance(data, dict):
         return {
             name: "[redacted]"
-            if any(fnmatchcase(name.lower(), pattern) for pattern in patterns)
+            if any(fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)
             else redacted(value, patterns)
             for name, value in data.items()
         }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 from .exceptions import KeyInvalid
 
@@ -21,12 +22,14 @@ _BARE_ITEM = (
     rf"(?:{_STRING}"
     r"|-?[0-9]{1,12}\.[0-9]{1,3}|-?[0-9]{1,15}"  # decimal, integer
     r"|[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*"  # token
-    r"|:[A-Za-z0-9+/]*={0,2}:"  # byte sequence
+    r"|:(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?:"  # byte sequence
     r"|\?[01]|@-?[0-9]{1,15}"  # boolean, date
     r'|%"(?:[ !#$&-~]|%[0-9a-f]{2})*")'  # display string
 )
 _PARAMETERS = rf"(?:; *[a-z*][a-z0-9_\-.*]*(?:={_BARE_ITEM})?)*"
-_QUOTED = re.compile(rf"({_STRING}){_PARAMETERS}")
+_QUOTED = re.compile(rf"({_STRING})({_PARAMETERS})")
+_PLAIN = re.compile(rf"(?<!%){_STRING}")
+_DISPLAY = re.compile(r'%"([^"]*)"')
 _ESCAPE = re.compile(r'\\(["\\])')
 # A bare key may hold any visible ASCII but what would make it ambiguous: a list (two header
 # lines arrive joined by a comma), parameters, or a string.
@@ -68,13 +71,23 @@ def parse_key(header: str, rules: KeyRules) -> str:
 
 def _unquote(value: str) -> str:
     found = _QUOTED.fullmatch(value)
-    if found is None:
+    if found is None or not _readable(found[2]):
         raise KeyInvalid(
             "The idempotency key starts with a double quote but is not one quoted string "
             '(RFC 9651): between the quotes stand printable ASCII characters, with \\" and \\\\ '
             "escaped. Send exactly one key."
         )
     return _ESCAPE.sub(r"\1", found[1][1:-1])
+
+
+def _readable(parameters: str) -> bool:
+    """Whether the display strings among the parameters hold UTF-8 (RFC 9651 §4.2.10)."""
+    try:
+        for text in _DISPLAY.findall(_PLAIN.sub("", parameters)):
+            unquote_to_bytes(text).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _bare(value: str, *, strict: bool) -> str:

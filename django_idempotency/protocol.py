@@ -90,7 +90,8 @@ class KeyedRequest:
 
     def is_final(self, status: int) -> bool:
         """Whether a returned response is kept, and with it the view's writes."""
-        if status in self.never_store:
+        # 405: View and require_POST return it, and no operation has been attempted.
+        if status == HTTPStatus.METHOD_NOT_ALLOWED or status in self.never_store:
             return False
         return status < HTTPStatus.INTERNAL_SERVER_ERROR or self.store_errors
 
@@ -122,6 +123,7 @@ class KeyRecord:
     response: StoredResponse | None = None  # None until a request completed
     expired: bool = False
     busy: bool = False  # another request holds it
+    ours: bool = False  # claimed or taken over by this request, just now
     record: str = ""  # what was kept of the request that owns it; read for conflicts only
 
 

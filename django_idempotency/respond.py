@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 from django.http.response import HttpResponseBase
 
 from . import engine
+from .body import release
 from .conf import Settings, get_settings
 from .exceptions import ExecutionFailed, IdempotencyError, Undone
 from .incoming import Idempotency, keyed_request, sent_key
@@ -72,6 +74,7 @@ def respond(
         response = problem_response(refusal, settings)
     except Undone as undone:
         response = undone.response
+    response._resource_closers.append(partial(release, getattr(request, "_request", request)))
     return response if sent is None else mark(response, sent, settings)
 
 

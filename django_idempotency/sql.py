@@ -86,6 +86,10 @@ class Statements:
         self.lock = f"{self.look} {self._lock_clause(connection)}".rstrip()
         self.take_over = self._take_over()
         self.store = self._store()
+        attempts = self.quote("attempts")
+        self.failed = (
+            f"UPDATE {self.key} SET {attempts} = {attempts} + 1 WHERE {self.quote('id')} = %s"
+        )
         self.tally = {kind: self._tally(kind) for kind in COUNTED}
         self.event = {kind: self._event(kind) for kind in COUNTED}
         self.forget_tally = f"DELETE FROM {self.tallies} WHERE {self.quote('key_id')} = %s"

@@ -108,7 +108,7 @@ class Store:
         for remaining in reversed(range(ATTEMPTS_TO_CLAIM)):
             try:
                 record = self._claim()
-                return self._take_over(record) if self._is_free(record) else record
+                return self._take_over() if self._is_free(record) else record
             except Error as error:
                 if remaining and (sqlstate(error) or "").startswith("40"):
                     continue  # serialization failure: begin again, it is mostly a replay now
@@ -123,7 +123,7 @@ class Store:
             raise ImproperlyConfigured(_ENCLOSED)
 
     def _claim(self) -> KeyRecord:
-        mine = KeyRecord(attempt=Attempt(seed=self.request.seed))
+        mine = KeyRecord(attempt=Attempt(seed=self.request.seed), ours=True)
         if not self.sql.claim_reads:
             return self._look() or (mine if self._insert() else self._held())
         parameters = (*self._claimed(), *self._own_columns(), self._pk)
@@ -157,25 +157,31 @@ class Store:
         return replace(record, busy=record.response is None)
 
     def _is_free(self, record: KeyRecord) -> bool:
-        if record.attempt.seed == self.request.seed or record.busy:
-            return False
-        return record.response is None or (record.expired and self.request.reuse_expired)
+        """Whether nothing counts under the key, though it names another request or an old one.
 
-    def _take_over(self, seen: KeyRecord) -> KeyRecord:
+        An unfinished key of the same request needs no take-over: who gets its lock runs it.
+        """
+        if record.busy or record.ours:
+            return False
+        if record.response is None:
+            return not record.same_request
+        return record.expired and self.request.reuse_expired
+
+    def _take_over(self) -> KeyRecord:
         """Give a free key to this request, unless another was quicker."""
         with self._transaction():
             found = self._lock()
-            if found.busy or found.attempt.number != seen.attempt.number:
-                return replace(found, busy=found.response is None)
+            if found is None:
+                return self._held()
             if not self._is_free(found):
                 return found
             attempt = Attempt(
-                number=1 if found.expired else found.attempt.number + 1,
+                number=1 if found.expired else found.attempt.number,
                 # An outbound key must not outlive the request it was made for.
                 seed=found.attempt.seed if found.same_request else self.request.seed,
             )
             self._write_take_over(attempt, renewed=found.response is not None)
-        return KeyRecord(attempt=attempt)
+        return KeyRecord(attempt=attempt, ours=True)
 
     def _write_take_over(self, attempt: Attempt, *, renewed: bool) -> None:
         request, caller = self.request, self.request.caller
@@ -193,7 +199,7 @@ class Store:
     # -- around the view
 
     @contextmanager
-    def exclusive(self) -> Iterator[KeyRecord]:
+    def exclusive(self, seen: KeyRecord) -> Iterator[KeyRecord]:
         """Open the request's transaction, lock the key in it and yield what it holds.
 
         ``busy`` = someone else has the lock. What is raised inside rolls everything back.
@@ -205,7 +211,7 @@ class Store:
         committing = False
         try:
             with self._transaction():
-                yield self._lock()
+                yield self._lock() or replace(seen, busy=True)
                 committing = True
         except (OperationalError, InterfaceError) as error:
             if not is_transient(error):
@@ -223,13 +229,12 @@ class Store:
         with transaction.atomic(using=self.alias):
             yield
 
-    def _lock(self) -> KeyRecord:
+    def _lock(self) -> KeyRecord | None:
+        """Lock the row and read it; None = someone else holds it."""
         with self.connection.cursor() as cursor:
             cursor.execute(self.sql.lock, (*self._own_columns(), self._pk))
             row = cursor.fetchone()
-        if row is None:
-            return self._held()
-        return self._record(row)
+        return None if row is None else self._record(row)
 
     def complete(self, response: StoredResponse, *, duration_ms: int) -> None:
         """Store the response: the last statement of the request's transaction.
@@ -286,6 +291,14 @@ class Store:
             cursor.execute(self.sql.tally[kind], (self._pk,))
             if events:
                 cursor.execute(self.sql.event[kind], (*event, self._pk, limit))
+
+    def note_attempt(self) -> None:
+        """Count a failed execution on the key, unless the next one has it already."""
+        with self._transaction():
+            found = self._lock()
+            if found is not None and found.response is None:
+                with self.connection.cursor() as cursor:
+                    cursor.execute(self.sql.failed, (self._pk,))
 
     # -- parameters and rows
 

@@ -93,6 +93,8 @@ class Trail:
                 evidence=self.evidence,
                 events=self.events,
             )
+            if self.outcome is Outcome.FAILED:
+                self.store.note_attempt()
         except Error:
             # The answer stands: a replay that cannot be counted is still the right answer.
             logger.exception("A keyed request could not be recorded in the audit trail.")
@@ -139,4 +141,4 @@ def _differences(before: str, after: str) -> str:
     if not before or not after:
         return ""
     old, new = (json.loads(record).get("fields", {}) for record in (before, after))
-    return json.dumps(differences(old, new), ensure_ascii=False)
+    return json.dumps(differences(old, new))  # ASCII: no database refuses it

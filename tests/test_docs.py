@@ -64,7 +64,7 @@ def run(block: str) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def _shop(monkeypatch: pytest.MonkeyPatch) -> None:
     """The names that the examples import: their shop is the tests' app."""
-    known = {
+    known: dict[str, dict[str, Any]] = {
         "shop": {},
         "shop.models": {"Order": Order},
         "shop.serializers": {"OrderSerializer": OrderSerializer},
@@ -261,6 +261,19 @@ def test_every_option_of_the_purge_is_documented_and_no_other() -> None:
     page = (DOCS / "operations.md").read_text()
 
     assert set(re.findall(r"^\| `(--[a-z-]+)` \|", page, re.MULTILINE)) == taken
+
+
+def test_the_fields_of_a_log_line_are_documented(send: Sender, caplog: Any) -> None:
+    """The sample and the table name what a real line holds, in its order."""
+    caplog.set_level("INFO", logger="django_idempotency")
+    send("/apiview/", key=new_key())
+    logged = re.findall(r" (\w+)=", caplog.messages[0])
+    page = (DOCS / "operations.md").read_text()
+    (sample,) = blocks(DOCS / "operations.md", "text")
+    table = page.partition("## Logs")[2].partition("\n## ")[0]
+
+    assert re.findall(r" (\w+)=", sample) == logged
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == logged
 
 
 def test_the_details_of_a_signal_are_documented() -> None:

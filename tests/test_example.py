@@ -11,14 +11,19 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
+from django.db.models import F, Q
 from django.test import Client
+from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
 from django_idempotency.models import IdempotencyKey, KeyEvent, KeyTally
 from example_project.shop.models import Account, GuestOrder, Payment, Refund
 from tests.sender import Sender, new_key
 
-pytestmark = [pytest.mark.django_db, pytest.mark.urls("example_project.urls")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases="__all__"),
+    pytest.mark.urls("example_project.urls"),
+]
 
 BALANCE = 10_000
 GUEST = {"email": "guest@example.com", "item": "Teapot", "quantity": 2}
@@ -78,8 +83,11 @@ def test_the_history_is_in_the_past_and_adds_up(settings: Any) -> None:
     ):
         counted = sum(KeyTally.objects.values_list(field, flat=True))
         assert counted == KeyEvent.objects.filter(kind=kind).count() > 0
-    newest = IdempotencyKey.objects.latest("created_at").created_at
-    assert newest <= KeyEvent.objects.latest("at").at or not KeyEvent.objects.filter(at__gt=newest)
+    now = timezone.now()
+    assert not IdempotencyKey.objects.filter(
+        Q(created_at__gt=now) | Q(completed_at__gt=now) | Q(completed_at__lt=F("created_at"))
+    )
+    assert not KeyEvent.objects.filter(Q(at__gt=now) | Q(at__lt=F("key__created_at")))
     assert IdempotencyKey.objects.unfinished().exists()
 
 

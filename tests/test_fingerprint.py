@@ -76,24 +76,9 @@ def _escaped(text: str) -> str:
 def changed(document: Any, random: Random) -> Any:
     """The document with one thing about it changed."""
     if isinstance(document, dict) and document:
-        name = random.choice(sorted(document))
-        rest = {other: value for other, value in document.items() if other != name}
-        match random.randrange(4):
-            case 0:
-                return rest
-            case 1:
-                return rest | {max(document) + "'": document[name]}  # a name not used before
-            case _:
-                return rest | {name: changed(document[name], random)}
+        return _changed_object(document, random)
     if isinstance(document, list) and document:
-        at = random.randrange(len(document))
-        match random.randrange(4):
-            case 0:
-                return document[:at] + document[at + 1 :]
-            case 1:
-                return [*document, document[at]]
-            case _:
-                return [*document[:at], changed(document[at], random), *document[at + 1 :]]
+        return _changed_array(document, random)
     if isinstance(document, bool):
         return random.choice([not document, int(document), str(document).lower()])
     if isinstance(document, int):
@@ -101,6 +86,28 @@ def changed(document: Any, random: Random) -> Any:
     if isinstance(document, str):
         return random.choice([document + "x", None, [document], {document: None}])
     return random.choice(["", 0, False, "null", [None]])
+
+
+def _changed_object(document: dict[str, Any], random: Random) -> Any:
+    name = random.choice(sorted(document))
+    rest = {other: value for other, value in document.items() if other != name}
+    unused = max(document) + "'"
+    kind = random.randrange(4)
+    if kind == 0:
+        return rest
+    if kind == 1:
+        return rest | {unused: document[name]}
+    return rest | {name: changed(document[name], random)}
+
+
+def _changed_array(document: list[Any], random: Random) -> Any:
+    at = random.randrange(len(document))
+    kind = random.randrange(4)
+    if kind == 0:
+        return document[:at] + document[at + 1 :]
+    if kind == 1:
+        return [*document, document[at]]
+    return [*document[:at], changed(document[at], random), *document[at + 1 :]]
 
 
 def same(left: Any, right: Any) -> bool:
@@ -151,7 +158,17 @@ def test_the_order_of_an_array_counts(items: list[Any], random: Random) -> None:
 
 @pytest.mark.parametrize(
     ("left", "right"),
-    [("1.10", "1.1"), ("1e400", "1e401"), ("0.1", "0.10000000000000000001"), ("1.0", "1"), ("NaN", '"NaN"'), ("[1.5,NaN]", "[NaN,1.5]"), ("-0.0", "0.0"), ('{"a":1.5,"b":2.5}', '{"a":2.5,"b":1.5}'), (r'"\ud800"', r'"\ud801"')],
+    [
+        ("1.10", "1.1"),
+        ("1e400", "1e401"),
+        ("0.1", "0.10000000000000000001"),
+        ("1.0", "1"),
+        ("NaN", '"NaN"'),
+        ("[1.5,NaN]", "[NaN,1.5]"),
+        ("-0.0", "0.0"),
+        ('{"a":1.5,"b":2.5}', '{"a":2.5,"b":1.5}'),
+        (r'"\ud800"', r'"\ud801"'),
+    ],
 )
 def test_numbers_count_as_they_are_written(left: str, right: str) -> None:
     """Two texts that one float cannot tell apart may be two amounts."""
@@ -389,7 +406,11 @@ MULTIPART = '--b\r\nContent-Disposition: form-data; name="sku"\r\n\r\n{}\r\n--b-
 @extra_urls
 @pytest.mark.parametrize(
     ("form", "content_type"),
-    [('{{"sku":"{}"}}', "application/json"), ("sku={}", FORM), (MULTIPART, "multipart/form-data; boundary=b")],
+    [
+        ('{{"sku":"{}"}}', "application/json"),
+        ("sku={}", FORM),
+        (MULTIPART, "multipart/form-data; boundary=b"),
+    ],
 )
 def test_a_permission_that_reads_the_body_does_not_blind_the_fingerprint(
     send: Any, form: str, content_type: str

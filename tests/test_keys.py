@@ -75,6 +75,7 @@ def theirs(header: str) -> str | None:
 @example(header='"k";v=1234567890123.1')
 @example(header='"k";v=%"%c3"')
 @example(header='"k";v=:YQ:')
+@example(header='"k";v=:Y:')
 @example(header='"k";v=:a=b:')
 @example(header='"k";V=1')
 @example(header='"a","b"')

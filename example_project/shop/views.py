@@ -133,16 +133,11 @@ def checkout_done(request: HttpRequest, number: uuid.UUID) -> HttpResponse:
 async def async_order(request: HttpRequest) -> JsonResponse:
     """An async view: its database calls share the transaction of its key."""
     try:
-        order = GuestOrder(**_order_fields(json.loads(request.body)))
-    except (ValueError, KeyError, TypeError):
-        return JsonResponse({"detail": "Send a JSON object with email and item."}, status=400)
-    await order.asave()
-    return JsonResponse({"number": str(order.number), "item": order.item}, status=201)
-
-
-def _order_fields(data: Any) -> dict[str, Any]:
-    return {
-        "email": str(data["email"]),
-        "item": str(data["item"])[:80],
-        "quantity": max(1, int(data.get("quantity", 1))),
-    }
+        serializer = GuestOrderSerializer(data=json.loads(request.body))
+    except ValueError:
+        return JsonResponse({"detail": "This is not JSON."}, status=400)
+    if not serializer.is_valid():
+        # Returned, so it is final: the corrected order is another request, with a new key.
+        return JsonResponse(serializer.errors, status=400)
+    order = await GuestOrder.objects.acreate(**serializer.validated_data)
+    return JsonResponse(GuestOrderSerializer(order).data, status=201)

@@ -102,9 +102,7 @@ def test_c2_a_waiting_twin_replays(
 
 
 @pytest.mark.postgres
-def test_c2_waiting_ends(
-    send: Any, after: Any, settings: Any, waiting: threading.Event
-) -> None:
+def test_c2_waiting_ends(send: Any, after: Any, settings: Any, waiting: threading.Event) -> None:
     """C2: past WAIT the second is refused as without waiting."""
     settings.IDEMPOTENCY = {"IN_FLIGHT": "wait", "WAIT": timedelta(milliseconds=100)}
     key, gate = new_key(), Gate()
@@ -127,9 +125,7 @@ def _together(way: str, count: int, key: str) -> list[Any]:
 @pytest.mark.postgres
 @pytest.mark.parametrize("way", ["/apiview/", "/plain/", "/async/"])
 @pytest.mark.parametrize("in_flight", ["reject", "wait"])
-def test_c3_fifty_twins_make_one_row(
-    send: Any, settings: Any, way: str, in_flight: str
-) -> None:
+def test_c3_fifty_twins_make_one_row(send: Any, settings: Any, way: str, in_flight: str) -> None:
     """C3: exactly one row; each answer is 201 or 409; afterwards all replay."""
     settings.IDEMPOTENCY = {"IN_FLIGHT": in_flight}
     key = new_key()

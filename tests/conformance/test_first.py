@@ -206,7 +206,14 @@ def assert_corrected_request_runs(send: Any, way: str, key: str, **request: Any)
 
 @pytest.mark.parametrize(
     ("way", "method"),
-    [("/viewset/", "PATCH"), ("/function/", "PUT"), ("/required/", "TRACE"), ("/post-only-class/", "PATCH"), ("/post-only-plain/", "PATCH"), ("/class/", "PUT")],
+    [
+        ("/viewset/", "PATCH"),
+        ("/function/", "PUT"),
+        ("/required/", "TRACE"),
+        ("/post-only-class/", "PATCH"),
+        ("/post-only-plain/", "PATCH"),
+        ("/class/", "PUT"),
+    ],
 )
 def test_f9_a_405_does_not_use_up_the_key(send: Any, settings: Any, way: str, method: str) -> None:
     """F9: the right method then runs."""

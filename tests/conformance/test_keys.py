@@ -153,7 +153,14 @@ def test_k7_an_empty_key_is_invalid_where_one_is_required(
 @every_way
 @pytest.mark.parametrize(
     "key",
-    [f'"{UUID}","{LETTER_FIRST}"', f"{UUID},{LETTER_FIRST}", f'"{UUID}","{UUID}"', f"{UUID},{UUID}", f'"{UUID}", "{UUID}"', f"{UUID}, {UUID}"],
+    [
+        f'"{UUID}","{LETTER_FIRST}"',
+        f"{UUID},{LETTER_FIRST}",
+        f'"{UUID}","{UUID}"',
+        f"{UUID},{UUID}",
+        f'"{UUID}", "{UUID}"',
+        f"{UUID}, {UUID}",
+    ],
 )
 def test_k8_k9_a_joined_pair_of_keys_is_refused(send: Any, way: str, key: str) -> None:
     """K8, K9: two header lines arrive joined by a comma, equal or not."""

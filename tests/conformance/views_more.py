@@ -147,7 +147,9 @@ class Background:
         self._thread = threading.Thread(target=self._run, args=(path, body), kwargs=options)
         self._thread.start()
 
-    def _run(self, path: str, body: Any, before: Callable[[], Any] | None = None, **kw: Any) -> None:
+    def _run(
+        self, path: str, body: Any, before: Callable[[], Any] | None = None, **kw: Any
+    ) -> None:
         try:
             if before:
                 before()
