@@ -36,7 +36,7 @@ check: $(UV) ## Check format, style, types, imports, dependencies, migrations, s
 	$(RUN) python manage.py check --fail-level WARNING
 
 bench: $(UV) ## Measure what protection costs, on PostgreSQL with fsync
-	$(RUN) python -m tests.benchmark
+	$(RUN) python -m benchmarks
 
 coverage: $(UV) ## Measure what the tests reach, on both databases together
 	$(RUN) coverage erase

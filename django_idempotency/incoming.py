@@ -7,7 +7,6 @@ import hashlib
 import ipaddress
 import json
 import uuid
-from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Idempotency", "default_scope", "keyed_request", "sent_key", "settings_policy"]
 
 ANONYMOUS_KEY_LENGTH = 16  # characters: a key shared with strangers must be hard to guess
+_SCOPES = ("user", "user+route")
 _LONGEST_RECORD = 64 * 1024  # bytes of a kept body
 
 
@@ -63,7 +63,7 @@ def settings_policy(settings: Settings) -> Policy:
     return Policy(
         required=settings.REQUIRED,
         retention=settings.RETENTION,
-        scope=_resolve_scope(settings.SCOPE),
+        scope=None if settings.SCOPE in _SCOPES else _resolve(settings.SCOPE),
         anonymous=cast("Any", settings.ANONYMOUS),
         fingerprint=_resolve(settings.FINGERPRINT),
         fingerprint_exclude=(),
@@ -76,11 +76,6 @@ def settings_policy(settings: Settings) -> Policy:
 @functools.lru_cache
 def _resolve(value: Any) -> Any:
     return import_string(value) if isinstance(value, str) else value
-
-
-def _resolve_scope(value: Any) -> Callable[[HttpRequest], str] | None:
-    named = {"user": None, "user+route": _scope_with_route}
-    return named[value] if isinstance(value, str) and value in named else _resolve(value)
 
 
 def sent_key(request: HttpRequest, policy: Policy, settings: Settings) -> str | None:
@@ -107,7 +102,7 @@ def keyed_request(request: Any, sent: str, policy: Policy, settings: Settings) -
     """
     django_request: HttpRequest = getattr(request, "_request", request)
     key = parse_key(sent, _key_rules(settings))
-    scope = _scope(request, key, policy)
+    scope = _scope(request, key, policy, settings)
     body, content = _content(request, policy, settings)
     signed = sign(content_digest(content), secrets())
     described = [*_about(django_request), *(body.fields if body else ())]
@@ -141,12 +136,14 @@ def _key_rules(settings: Settings) -> KeyRules:
 # -- whose key
 
 
-def _scope(request: Any, key: str, policy: Policy) -> str:
+def _scope(request: Any, key: str, policy: Policy, settings: Settings) -> str:
     if policy.scope is not None:
         return _bounded(policy.scope(request))
     scope = default_scope(request, anonymous=policy.anonymous or "shared")
     if scope.startswith("anonymous") and len(key) < ANONYMOUS_KEY_LENGTH:
         raise KeyTooShort(KeyTooShort.detail.format(minimum=ANONYMOUS_KEY_LENGTH))
+    if settings.SCOPE == "user+route":
+        scope = f"{scope} {_route(getattr(request, '_request', request))}"
     return _bounded(scope)
 
 
@@ -168,10 +165,6 @@ def default_scope(request: Any, *, anonymous: str | None = None) -> str:
     if anonymous == "reject":
         raise AnonymousRefused
     return f"session:{_session(request)}" if anonymous == "session" else "anonymous"
-
-
-def _scope_with_route(request: Any) -> str:
-    return f"{default_scope(request)} {_route(getattr(request, '_request', request))}"
 
 
 def _session(request: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from difflib import get_close_matches
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +16,7 @@ from rest_framework.views import APIView
 
 from .body import record_stream
 from .conf import get_settings
-from .incoming import settings_policy
+from .incoming import default_scope, redacted, settings_policy
 from .policy import Policy
 from .respond import respond
 from .store import atomic_requests
@@ -83,12 +84,19 @@ class IdempotentMixin:
                 f"class {cls.__name__}(IdempotentMixin, ...), or it is never reached."
             )
             raise TypeError(msg)
+        known = {name for name in dir(IdempotentMixin) if name.startswith("idempotency_")}
+        for name in vars(cls):
+            if name.startswith("idempotency_") and name not in known:
+                near = get_close_matches(name, known, n=1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                msg = f"{cls.__name__}.{name}: IdempotentMixin has no such attribute.{hint}"
+                raise TypeError(msg)
 
     # -- hooks
 
     def get_idempotency_scope(self, request: Request) -> str:
         """Whose key it is; requests share a key only within one scope."""
-        raise NotImplementedError
+        return default_scope(request)
 
     def get_idempotency_fingerprint(self, request: Request) -> str | bytes:
         """Everything that is compared, method and path included."""
@@ -96,19 +104,19 @@ class IdempotentMixin:
 
     def can_replay(self, request: Request, key: Idempotency) -> bool:
         """Whether this client may still read the response: object permissions go here."""
-        raise NotImplementedError
+        return True
 
     def rebuild_response(self, request: Request, key: Idempotency) -> HttpResponseBase | None:
         """The answer to a repeat in place of the stored one; None = the stored one."""
-        raise NotImplementedError
+        return None
 
     def redact_request(self, data: Any) -> Any:
         """What may be kept of a parsed body, with ``RECORD_REQUEST="body"``."""
-        raise NotImplementedError
+        return redacted(data, get_settings().REDACT)
 
     def redact_response(self, body: bytes, content_type: str) -> bytes | None:
         """What may be kept of a response's body; None = nothing, it is final all the same."""
-        raise NotImplementedError
+        return body
 
     # -- where we stand
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from django.http.response import HttpResponseBase
 
@@ -74,7 +74,8 @@ def respond(
         response = problem_response(refusal, settings)
     except Undone as undone:
         response = undone.response
-    response._resource_closers.append(partial(release, getattr(request, "_request", request)))
+    closers: list[Any] = cast("Any", response)._resource_closers
+    closers.append(partial(release, getattr(request, "_request", request)))
     return response if sent is None else mark(response, sent, settings)
 
 
@@ -92,6 +93,7 @@ def _run(view: View, store: Store, settings: Settings, answer: Answer | None) ->
             return view()
     except Exception as error:
         response = answer(error)
+        store.recover()  # DRF marks the transaction, though the savepoint has undone it all
         if response is None and settings.STORE_5XX:
             logger.exception("An idempotent view failed; its failure is stored.")
             response = problem_response(ExecutionFailed(), settings)

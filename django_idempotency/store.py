@@ -178,7 +178,7 @@ class Store:
             attempt = Attempt(
                 number=1 if found.expired else found.attempt.number,
                 # An outbound key must not outlive the request it was made for.
-                seed=found.attempt.seed if found.same_request else self.request.seed,
+                seed=self.request.seed,
             )
             self._write_take_over(attempt, renewed=found.response is not None)
         return KeyRecord(attempt=attempt, ours=True)
@@ -235,6 +235,10 @@ class Store:
             cursor.execute(self.sql.lock, (*self._own_columns(), self._pk))
             row = cursor.fetchone()
         return None if row is None else self._record(row)
+
+    def recover(self) -> None:
+        """Go on after :meth:`undoable` has rolled back to its savepoint."""
+        transaction.set_rollback(False, using=self.alias)
 
     def complete(self, response: StoredResponse, *, duration_ms: int) -> None:
         """Store the response: the last statement of the request's transaction.

@@ -89,7 +89,7 @@ def test_the_defaults_are_sound(settings: Any) -> None:
     del settings.IDEMPOTENCY
 
     assert checks.check_settings() == []
-    assert get_settings().RETENTION == timedelta(hours=24)
+    assert timedelta(hours=24) == get_settings().RETENTION
 
 
 @pytest.mark.urls(__name__)
