@@ -18,7 +18,7 @@ from .incoming import Idempotency, keyed_request, sent_key
 from .policy import Policy
 from .protocol import Attempt
 from .responses import Finish, HttpCodec, expose_expiry, mark, problem_response
-from .store import Store
+from .store import Store, is_transient
 
 __all__ = ["View", "respond"]
 
@@ -92,6 +92,8 @@ def _run(view: View, store: Store, settings: Settings, answer: Answer | None) ->
         with store.undoable():
             return view()
     except Exception as error:
+        if is_transient(error):
+            raise  # the server's, not the view's: 503, and never stored
         response = answer(error)
         store.recover()  # DRF marks the transaction, though the savepoint has undone it all
         if response is None and settings.STORE_5XX:

@@ -37,7 +37,7 @@ from .sql import statements_for
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["Store", "atomic_requests", "purge"]
+__all__ = ["Store", "atomic_requests", "is_transient", "purge"]
 
 logger = logging.getLogger("django_idempotency")
 
