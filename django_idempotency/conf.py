@@ -108,7 +108,7 @@ def _setting(default: Any, rule: Rule) -> Any:
     return field(default=default, metadata={"rule": rule})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # hashed by identity, for caches
 class Settings:
     """One field per setting, its default beside it. Durations are ``timedelta``."""
 

@@ -58,6 +58,7 @@ class Idempotency:
         return str(uuid.uuid5(self._seed, name))
 
 
+@functools.lru_cache(maxsize=4)
 def settings_policy(settings: Settings) -> Policy:
     """What every view asks for unless it says otherwise."""
     return Policy(
@@ -297,11 +298,12 @@ def _route(request: HttpRequest) -> str:
 def _caller(request: HttpRequest) -> Caller:
     return Caller(
         remote_addr=_address(request.META.get("REMOTE_ADDR", "")),
-        user_agent=_printable(request.headers.get("User-Agent", ""), MAX_TEXT),
-        request_id=_printable(request.headers.get("X-Request-ID", ""), 128),
+        user_agent=_printable(request.META.get("HTTP_USER_AGENT", ""), MAX_TEXT),
+        request_id=_printable(request.META.get("HTTP_X_REQUEST_ID", ""), 128),
     )
 
 
+@functools.lru_cache(maxsize=1024)
 def _address(text: str) -> str | None:
     try:
         return str(ipaddress.ip_address(text.partition("%")[0]))
@@ -311,5 +313,7 @@ def _address(text: str) -> str | None:
 
 def _printable(text: str, limit: int) -> str:
     """Text that any database can hold and any log can print, cut to ``limit`` characters."""
+    if len(text) <= limit and text.isprintable():
+        return text
     clean = "".join(c if c.isprintable() else "�" for c in text)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"

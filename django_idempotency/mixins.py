@@ -156,6 +156,11 @@ class IdempotentMixin:
 
     def _policy(self, method: str) -> Policy | None:
         """The policy of the handler that a method leads to; None = not protected."""
+        if "_idempotency_found" not in self.__dict__:
+            self._idempotency_found = self._find_policy(method)
+        return self._idempotency_found
+
+    def _find_policy(self, method: str) -> Policy | None:
         settings = get_settings()
         handler = getattr(self, method.lower(), None)
         if method not in settings.METHODS or handler is None:

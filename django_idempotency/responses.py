@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
@@ -106,8 +107,7 @@ class HttpCodec:
         return response
 
     def _is_kept(self, name: str) -> bool:
-        lower = name.lower()
-        return not any(fnmatchcase(lower, drop.lower()) for drop in self.settings.DROP_HEADERS)
+        return not any(fnmatchcase(name.lower(), drop) for drop in _dropped(self.settings))
 
     def _bounded(self, body: bytes) -> bytes | None:
         return body if len(body) <= self.settings.MAX_RESPONSE_BYTES else None
@@ -152,6 +152,11 @@ class HttpCodec:
             stream.streaming_content = rejoined()
             return stream, None
         return _unstreamed(stream, b"".join(head))
+
+
+@functools.lru_cache(maxsize=4)
+def _dropped(settings: Settings) -> tuple[str, ...]:
+    return tuple(pattern.lower() for pattern in settings.DROP_HEADERS)
 
 
 def _take(chunks: Iterator[bytes], limit: int) -> list[bytes]:

@@ -100,6 +100,8 @@ class Trail:
             logger.exception("A keyed request could not be recorded in the audit trail.")
 
     def _log(self) -> None:
+        if not logger.isEnabledFor(logging.INFO):
+            return
         request = self.store.request
         logger.info(
             "idempotency outcome=%s code=%s key=%s scope=%s route=%s method=%s status=%s "

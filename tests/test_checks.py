@@ -84,6 +84,14 @@ def test_an_unknown_setting_gets_a_suggestion(settings: Any) -> None:
     assert "'RETENTION'" in (checks.check_settings()[0].hint or "")
 
 
+def test_lists_and_sets_serve_as_settings(settings: Any, send: Any) -> None:
+    """A project writes what it likes; nothing at run time needs a tuple."""
+    settings.IDEMPOTENCY = {"METHODS": ["POST"], "NEVER_STORE": {429}, "DROP_HEADERS": ["Date"]}
+
+    assert checks.check_settings() == []
+    assert send("/apiview/", key="0123456789abcdef").status_code == 201
+
+
 def test_the_defaults_are_sound(settings: Any) -> None:
     """No setting at all is no problem."""
     del settings.IDEMPOTENCY
