@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import time
+from asyncio import CancelledError
 from types import TracebackType
 from typing import Self
 
@@ -75,7 +76,8 @@ class Trail:
         if error is not None and self.outcome is Outcome.EXECUTED:
             self.outcome = Outcome.FAILED  # the commit did not go through
         try:
-            if error is None or isinstance(error, Exception):
+            # A cancelled task (its client hung up) is worth a note; a dying process is not asked.
+            if error is None or isinstance(error, (Exception, CancelledError)):
                 self._note()
         finally:
             self._log()
