@@ -153,9 +153,15 @@ class Statements:
         )
 
     def _store(self) -> str:
-        completed = self.quote("completed_at")
+        """Store a response. An old key's is kept anew, or it would be gone at once.
+
+        A first execution leaves the expiry as it is: an indexed column that does not change
+        keeps the update within its page.
+        """
+        completed, expires = self.quote("completed_at"), self.quote("expires_at")
         return (
-            f"UPDATE {self.key} SET {self._assignments(STORED, '%s')}, {completed} = {self.now} "
+            f"UPDATE {self.key} SET {self._assignments(STORED, '%s')}, {completed} = {self.now}, "
+            f"{expires} = CASE WHEN {expires} < {self.later} THEN {self.later} ELSE {expires} END "
             f"WHERE {self.quote('id')} = %s AND {completed} IS NULL"
         )
 

@@ -248,7 +248,9 @@ class Store:
                 vanished; the transaction rolls back.
         """
         headers = json.dumps(response.headers, separators=(",", ":"))
-        parameters = (response.status, headers, response.body, duration_ms, self._pk)
+        retention = self.request.retention
+        spans = (self.sql.span(retention / 2), self.sql.span(retention))
+        parameters = (response.status, headers, response.body, duration_ms, *spans, self._pk)
         try:
             with self.connection.cursor() as cursor:
                 cursor.execute(self.sql.store, parameters)

@@ -168,3 +168,24 @@ def test_t6_by_default_nothing_is_exposed(send: Any, way: str) -> None:
 
     for _ in range(2):
         assert "Idempotency-Expires" not in send(way, key=key)
+
+
+@every_way
+def test_t1_a_retry_long_after_a_failure_is_replayable_afterwards(
+    send: Any, after: Any, way: str
+) -> None:
+    """T1: the response of an old, unfinished key is kept for a whole retention of its own."""
+    key = new_key()
+
+    def fail(request: Any, order: Order) -> None:
+        raise RuntimeError
+
+    after(fail)
+    assert send(way, key=key).status_code == 500
+    past = timezone.now() - timedelta(hours=30)
+    IdempotencyKey.objects.update(created_at=past, expires_at=past + timedelta(hours=24))
+    after(lambda request, order: None)
+
+    assert send(way, key=key).status_code == 201
+    assert send(way, key=key)["Idempotent-Replayed"] == "true"
+    assert Order.objects.count() == 1
