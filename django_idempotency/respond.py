@@ -16,7 +16,7 @@ from .conf import Settings, get_settings
 from .exceptions import ExecutionFailed, IdempotencyError, Undone
 from .incoming import Idempotency, keyed_request, sent_key
 from .policy import Policy
-from .protocol import Attempt
+from .protocol import Attempt, KeyedRequest
 from .responses import Finish, HttpCodec, expose_expiry, mark, problem_response
 from .store import Store, is_transient
 
@@ -48,6 +48,7 @@ def respond(
     """
     settings = get_settings()
     sent: str | None = None
+    keyed: KeyedRequest | None = None
     try:
         sent = sent_key(request, policy, settings)
         _expose(request, None)
@@ -71,6 +72,14 @@ def respond(
             events=settings.AUDIT == "events",
         )
     except IdempotencyError as refusal:
+        if keyed is None:  # refused before the engine, which logs all others
+            logger.info(
+                "idempotency outcome=refused code=%s key=- scope=- route=- method=%s status=%d "
+                "attempt=0 ms=0",
+                refusal.code,
+                request.method,
+                refusal.status,
+            )
         response = problem_response(refusal, settings)
     except Undone as undone:
         response = undone.response
