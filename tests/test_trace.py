@@ -1,0 +1,109 @@
+"""What a keyed request leaves behind: one log line, one signal, counts that are bounded."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from django_idempotency import signals, store
+from django_idempotency.models import IdempotencyKey, KeyEvent
+from django_idempotency.protocol import Outcome
+from tests.orders.models import Order
+from tests.sender import new_key
+
+
+def lines(caplog: Any) -> list[str]:
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "django_idempotency" and record.levelno == logging.INFO
+    ]
+
+
+def test_each_keyed_request_writes_one_line_without_the_key(send: Any, caplog: Any) -> None:
+    """S23: outcome, status and digests; neither key nor scope nor a second line."""
+    caplog.set_level(logging.INFO, "django_idempotency")
+    key = f'"{new_key()} with\ttab"'.replace("\t", " ")
+
+    send("/plain/", key=key)
+    send("/plain/", key=key)
+    send("/plain/", {"qty": 2}, key=key)
+    send("/plain/", key='"broken')
+
+    found = lines(caplog)
+    outcomes = [line.split()[1] for line in found]
+    assert outcomes == [f"outcome={o}" for o in ("executed", "replayed", "conflict", "refused")]
+    assert not any(key.strip('"') in line or "anonymous" in line for line in found)
+    assert "status=422" in found[2]
+    assert "code=idempotency_key_invalid" in found[3]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_signals_carry_the_details_and_cost_no_response(send: Any, after: Any, fails: bool) -> None:
+    """Sent after the commit; a receiver that raises changes nothing."""
+    seen: list[tuple[Outcome, int | None, int]] = []
+
+    def receiver(*, details: signals.RequestDetails, **kwargs: Any) -> None:
+        seen.append((details.outcome, details.status, Order.objects.count()))
+        if fails:
+            raise RuntimeError
+
+    heard = (signals.request_executed, signals.request_replayed, signals.request_refused)
+    key = new_key()
+    for signal in heard:
+        signal.connect(receiver)
+    try:
+        answers = [send("/plain/", key=key), send("/plain/", key=key)]
+        answers.append(send("/plain/", {"qty": 2}, key=key))
+    finally:
+        for signal in heard:
+            signal.disconnect(receiver)
+
+    assert [answer.status_code for answer in answers] == [201, 201, 422]
+    assert seen == [
+        (Outcome.EXECUTED, 201, 1),
+        (Outcome.REPLAYED, 201, 1),
+        (Outcome.CONFLICT, 422, 1),
+    ]
+
+
+def test_events_are_bounded_and_counts_are_exact(send: Any, monkeypatch: Any) -> None:
+    """The tally counts all; of each kind a key keeps the first events."""
+    monkeypatch.setattr(store, "EVENTS_PER_KIND", 3)
+    key = new_key()
+
+    for _ in range(8):
+        send("/plain/", key=key)
+    send("/plain/", {"qty": 2}, key=key)
+
+    record = IdempotencyKey.objects.get()
+    assert (record.replay_count, record.conflict_count) == (7, 1)
+    assert KeyEvent.objects.filter(kind="replayed").count() == 3
+    assert KeyEvent.objects.filter(kind="conflict").count() == 1
+
+
+def test_counts_only(send: Any, settings: Any) -> None:
+    """AUDIT="counts" keeps no events."""
+    settings.IDEMPOTENCY = {"AUDIT": "counts"}
+    key = new_key()
+
+    send("/plain/", key=key)
+    send("/plain/", key=key)
+
+    assert IdempotencyKey.objects.get().replay_count == 1
+    assert not KeyEvent.objects.exists()
+
+
+def test_an_event_says_who_when_and_how_long(send: Any) -> None:
+    """Address, user agent, request id, status; with control characters made harmless."""
+    key = new_key()
+    send("/plain/", key=key)
+
+    send("/plain/", key=key, User_Agent="till\x00/2", X_Request_ID="req-1")
+
+    event = KeyEvent.objects.get()
+    assert (event.status, event.remote_addr, event.request_id) == (201, "127.0.0.1", "req-1")
+    assert event.user_agent == "till�/2"
+    assert event.duration_ms >= 0
