@@ -366,3 +366,17 @@ def test_h18_keys_nobody_chose_are_tolerated(send: Any, way: str) -> None:
         assert send(way, key=f'"{new_key()}"').status_code == 201
 
     assert Order.objects.count() == 2
+
+
+def test_h2_a_cookie_written_as_a_header_is_not_replayed(send: Any, after: Any) -> None:
+    """H2: also where a view sets the header by hand instead of a cookie."""
+    key = new_key()
+    cookie = {"Set-Cookie": "sess=s3cret; HttpOnly", "X-Payment-Id": "p1"}
+    after(lambda request, order: HttpResponse(b"ok", status=201, headers=cookie))
+
+    first, retry = send("/plain/", key=key), send("/plain/", key=key)
+
+    assert first["Set-Cookie"].startswith("sess=")
+    assert "Set-Cookie" not in retry
+    assert retry["X-Payment-Id"] == "p1"
+    assert "s3cret" not in (IdempotencyKey.objects.get().response_headers or "")
