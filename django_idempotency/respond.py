@@ -83,6 +83,9 @@ def respond(
         response = problem_response(refusal, settings)
     except Undone as undone:
         response = undone.response
+    except BaseException:
+        release(getattr(request, "_request", request))
+        raise
     closers: list[Any] = cast("Any", response)._resource_closers
     closers.append(partial(release, getattr(request, "_request", request)))
     return response if sent is None else mark(response, sent, settings)
