@@ -52,13 +52,15 @@ def test_c1_a_twin_in_flight_is_refused_at_once(send: Any, after: Any, way: str)
     after(gate)
 
     with gate.hold(way, key=key) as first:
-        started = time.perf_counter()
-        second = send(way, key=key)
-        took = time.perf_counter() - started
-        assert refused_in_flight(second)
+        took = []
+        for _ in range(5):
+            started = time.perf_counter()
+            assert refused_in_flight(send(way, key=key))
+            took.append(time.perf_counter() - started)
         assert first.answer().status_code == 201
 
-    assert took < 0.2
+    # The quickest of five: a busy machine may delay one of them, a wait would delay all.
+    assert min(took) < 0.2
     assert Order.objects.count() == 1
 
 
