@@ -1,4 +1,4 @@
-"""The only module that opens transactions, locks rows or writes keys.
+"""The only module that locks and writes the key of a request, and opens its transaction.
 
 A key is claimed and committed before the request runs; the request then runs in one
 transaction that begins with a lock on the key's row and ends with the stored response. The
@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -30,14 +30,14 @@ from django.db import (
 from django.db.transaction import TransactionManagementError
 
 from .exceptions import OutcomeUnknown, StoreUnavailable
-from .models import IdempotencyKey, KeyEvent, KeyTally
+from .models import IdempotencyKey
 from .protocol import Attempt, KeyedRequest, KeyRecord, StoredResponse
 from .sql import statements_for
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["Store", "atomic_requests", "is_transient", "purge"]
+__all__ = ["Store", "atomic_requests", "is_transient"]
 
 logger = logging.getLogger("django_idempotency")
 
@@ -366,20 +366,3 @@ def atomic_requests() -> Iterator[None]:
             if connection.settings_dict["ATOMIC_REQUESTS"]:
                 stack.enter_context(transaction.atomic(using=connection.alias))
         yield
-
-
-def purge(*, limit: int, keep: timedelta = timedelta(0)) -> int:
-    """Delete up to ``limit`` keys that expired at least ``keep`` ago, with their trail.
-
-    A key that a request holds is passed over. Returns how many keys went.
-    """
-    alias = router.db_for_write(IdempotencyKey)
-    with transaction.atomic(using=alias):
-        expired = IdempotencyKey.objects.using(alias).expired(for_at_least=keep)
-        skip = connections[alias].features.has_select_for_update_skip_locked
-        locked = expired.order_by("expires_at").select_for_update(skip_locked=skip)
-        ids = list(locked.values_list("pk", flat=True)[:limit])
-        for model, column in ((KeyEvent, "key_id"), (KeyTally, "key_id"), (IdempotencyKey, "pk")):
-            rows = model._default_manager.using(alias).filter(**{f"{column}__in": ids})
-            rows._raw_delete(alias)  # noqa: SLF001 - no collector, no signals: one DELETE
-    return len(ids)

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from django_idempotency import store
+from django_idempotency import upkeep
 from django_idempotency.conf import get_settings
 from django_idempotency.models import IdempotencyKey
 
@@ -55,7 +55,7 @@ class Command(BaseCommand):
         """How many keys went, and whether that was all."""
         deadline = None if seconds is None else time.monotonic() + seconds
         total = 0
-        while deleted := store.purge(limit=limit, keep=keep):
+        while deleted := upkeep.purge(limit=limit, keep=keep):
             total += deleted
             if self.stdout.isatty():
                 self.stdout.write(f"\r{total} deleted", ending="")
