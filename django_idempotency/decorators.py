@@ -25,10 +25,10 @@ from .conf import get_settings
 from .exceptions import Undone
 from .foreign import as_operation
 from .incoming import settings_policy
-from .mixins import IdempotentMixin, own_transactions
+from .mixins import IdempotentMixin
 from .policy import Policy
 from .respond import respond
-from .store import atomic_requests
+from .transactions import atomic_requests, own_transactions
 
 __all__ = ["idempotent"]
 

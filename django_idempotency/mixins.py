@@ -9,7 +9,6 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import connections, transaction
 from rest_framework.exceptions import NotAcceptable
 from rest_framework.renderers import BrowsableAPIRenderer
 from rest_framework.views import APIView
@@ -19,7 +18,7 @@ from .conf import get_settings
 from .incoming import default_scope, redacted, settings_policy
 from .policy import Policy
 from .respond import respond
-from .store import atomic_requests
+from .transactions import atomic_requests, own_transactions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -46,13 +45,6 @@ _NOT_STORABLE = (
     "With an idempotency key this view cannot answer in the browsable HTML form. Ask for "
     "another media type, or leave the key out."
 )
-
-
-def own_transactions(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Take a view out of ``ATOMIC_REQUESTS``: it opens its transactions itself."""
-    for alias in connections:
-        view = transaction.non_atomic_requests(using=alias)(view)
-    return view
 
 
 class IdempotentMixin:

@@ -124,7 +124,6 @@ class KeyRecord:
     expired: bool = False
     busy: bool = False  # another request holds it
     ours: bool = False  # claimed or taken over by this request, just now
-    record: str = ""  # what was kept of the request that owns it; read for conflicts only
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from . import engine
 from .body import release
 from .conf import Settings, get_settings
 from .exceptions import ExecutionFailed, IdempotencyError, Undone
+from .failures import is_transient
 from .incoming import Idempotency, keyed_request, sent_key
 from .policy import Policy
 from .protocol import Attempt, KeyedRequest
 from .responses import Finish, HttpCodec, expose_expiry, mark, problem_response
-from .store import Store, is_transient
+from .store import Store
 
 __all__ = ["View", "respond"]
 

@@ -7,7 +7,9 @@ from Django's own pieces (quoting, conflict and lock clauses), so that it stays 
 PostgreSQL gets the claim and the audit in one statement each, neither waiting for the disk:
 ``set_config(…, true)`` inside the statement ends with it, so nothing leaks into a pooled
 connection. If a crash loses a claim, the retry inserts it again; the commit of the request
-itself is flushed as usual.
+itself is flushed as usual. It is called in the WHERE clause of the insert, which is evaluated
+before the row is made; as a CTE it cost 20 µs more, and joining the insert to the row that
+was there another 110 µs.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ __all__ = ["Statements", "statements_for"]
 # How long a claim may wait for a twin that has stored its response and not yet committed. A
 # commit that takes longer than this is answered 409 and retried by the client.
 LOCK_TIMEOUT = "100ms"
+
+_UNFLUSHED = "set_config('synchronous_commit', 'off', true) = 'off'"
 
 CLAIMED = (
     *("id", "scope", "key", "fingerprint", "method", "path", "route", "request_record"),
@@ -65,25 +69,23 @@ class Statements:
     claim_reads = False  # whether claim also reads the row that was there
     tally_tells = False  # whether tally also inserts the event
 
-    def __init__(self, connection: BaseDatabaseWrapper, *, fingerprints: int) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.vendor = connection.vendor
         self.quote = connection.ops.quote_name
         self.key, self.tallies, self.events = (
             self.quote(model._meta.db_table) for model in (IdempotencyKey, KeyTally, KeyEvent)
         )
         self.now, self.later = self._clock()
-        # What one request reads of a key: never the body of another request's response.
-        same = f"{self.quote('fingerprint')} IN ({', '.join(['%s'] * fingerprints)})"
         self.columns = (
             f"{self._names(('scope', 'key', 'fingerprint', 'attempts', 'seed', 'expires_at'))}, "
             f"{self.quote('expires_at')} <= {self.now}, "
-            f"{self._names(('response_status', 'response_headers'))}, "
-            f"CASE WHEN {same} THEN {self.quote('response_body')} END, "
-            f"CASE WHEN {same} THEN '' ELSE {self.quote('request_record')} END"
+            f"{self._names(('response_status', 'response_headers', 'response_body'))}"
         )
+        self.by_id = f"FROM {self.key} WHERE {self.quote('id')} = %s"
         self.claim = self._claim(connection)
-        self.look = f"SELECT {self.columns} FROM {self.key} WHERE {self.quote('id')} = %s"
+        self.look = f"SELECT {self.columns} {self.by_id}"
         self.lock = f"{self.look} {self._lock_clause(connection)}".rstrip()
+        self.recorded = f"SELECT {self.quote('request_record')} {self.by_id}"
         self.take_over = self._take_over()
         self.store = self._store()
         attempts = self.quote("attempts")
@@ -206,23 +208,19 @@ class PostgresStatements(Statements):
         return "CLOCK_TIMESTAMP()", "CLOCK_TIMESTAMP() + %s"
 
     def _claim(self, connection: BaseDatabaseWrapper) -> str:
-        """Insert the key or read the one that is there: (whether it is ours, its columns)."""
+        """Insert the key or read the one that is there; no row = it was not there."""
         return (
-            "WITH local AS (SELECT set_config('synchronous_commit', 'off', true) AS flush, "
-            f"set_config('lock_timeout', '{LOCK_TIMEOUT}', true) AS patience), "
-            f"claimed AS (INSERT INTO {self.key} ({self._names(CLAIMED)}) "
-            f"SELECT {_slots(CLAIMED, 2)}, {self.now}, {self.later} FROM local "
-            "WHERE flush = 'off' AND patience <> '' ON CONFLICT DO NOTHING RETURNING true AS ours) "
-            f"SELECT claimed.ours, {self.columns} FROM (SELECT 1) AS one "
-            f"LEFT JOIN claimed ON true LEFT JOIN {self.key} ON {self.quote('id')} = %s"
+            f"WITH claimed AS (INSERT INTO {self.key} ({self._names(CLAIMED)}) "
+            f"SELECT {_slots(CLAIMED, 2)}, {self.now}, {self.later} "
+            f"WHERE {_UNFLUSHED} AND set_config('lock_timeout', '{LOCK_TIMEOUT}', true) <> '' "
+            f"ON CONFLICT DO NOTHING) SELECT {self.columns} {self.by_id}"
         )
 
     def _tally(self, kind: str) -> str:
         columns, values = self._counted(kind, never="NULL::timestamptz")
         return (
-            "WITH local AS (SELECT set_config('synchronous_commit', 'off', true) AS flush), "
-            f"counted AS (INSERT INTO {self.tallies} ({columns}) "
-            f"SELECT %s, {values} FROM local WHERE flush = 'off' {self._upsert()} "
+            f"WITH counted AS (INSERT INTO {self.tallies} ({columns}) "
+            f"SELECT %s, {values} WHERE {_UNFLUSHED} {self._upsert()} "
             f"RETURNING {self.quote(COUNTED[kind])} AS times) "
             f"INSERT INTO {self.events} ({self._names(EVENT)}) "
             f"SELECT {_slots(EVENT, 1)}, {self.now} FROM counted WHERE times <= %s"
@@ -230,8 +228,8 @@ class PostgresStatements(Statements):
 
 
 @functools.cache
-def statements_for(alias: str, *, fingerprints: int) -> Statements:
-    """The texts for one database, for requests with that many fingerprints."""
+def statements_for(alias: str) -> Statements:
+    """The texts for one database."""
     connection = connections[alias]
     kind = PostgresStatements if connection.vendor == "postgresql" else Statements
-    return kind(connection, fingerprints=fingerprints)
+    return kind(connection)
