@@ -24,7 +24,12 @@ def main() -> None:
         metavar="VARIANT",
         help='profile 500 requests of one variant instead, by default of "view, first"',
     )
+    parser.add_argument(
+        "--prepared", action="store_true", help="with statements prepared on the server"
+    )
     options = parser.parse_args()
+    if options.prepared:
+        os.environ["BENCHMARK_PREPARED"] = "1"
     with Cluster(FLUSHING) as cluster:
         os.environ["DATABASE_URL"] = cluster.url
         os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"

@@ -15,6 +15,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
 
+from django.conf import settings
 from django.http.request import UnreadablePostError
 
 from .fingerprint import canonical_json, canonical_pairs, file_digest, flatten, load_json, without
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Body", "StreamRecorder", "form_body", "raw_body", "record_stream", "release"]
 
+_SMALL = 65_536  # bytes of a body that Django keeps for us; a recorder would cost 25 µs more
 _IN_MEMORY = 2_621_440  # bytes of a recorded body before it goes to disk, as Django's uploads
 _CHUNK = 65_536  # bytes
 _LONGEST_JSON = 16 * 1024 * 1024  # bytes; a longer document is compared as it was sent
@@ -83,8 +85,20 @@ def record_stream(request: HttpRequest, *, multipart: bool = False) -> None:
         return
     if request.content_type == "multipart/form-data" and not multipart:
         return  # compared as it was parsed, files in chunks
-    if not getattr(request, "_read_started", False):
+    if getattr(request, "_read_started", False):
+        return
+    if _is_small(request):
+        request.body  # noqa: B018 - whoever reads it from here on reads Django's copy
+    else:
         cast("Any", request)._stream = StreamRecorder(stream)
+
+
+def _is_small(request: HttpRequest) -> bool:
+    length = str(request.META.get("CONTENT_LENGTH", ""))
+    if not (length.isascii() and length.isdigit()):
+        return False
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    return int(length) <= _SMALL and (limit is None or int(length) <= limit)
 
 
 def release(request: HttpRequest) -> None:

@@ -101,7 +101,7 @@ def _answer(decision: Decision, record: KeyRecord, trail: Trail, codec: Codec[R]
         trail.became(Outcome.REPLAYED, decision.response.status)
         return response
     if isinstance(decision, Conflict):
-        trail.became(Outcome.CONFLICT, None)
+        trail.conflicted(record)
         raise KeyReused(status=request.conflict_status)
     if isinstance(decision, InFlight):
         trail.became(Outcome.IN_FLIGHT, None)

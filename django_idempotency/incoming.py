@@ -125,6 +125,7 @@ def keyed_request(request: Any, sent: str, policy: Policy, settings: Settings) -
     )
 
 
+@functools.lru_cache(maxsize=4)
 def _key_rules(settings: Settings) -> KeyRules:
     return KeyRules(
         strict=settings.KEY_SYNTAX == "strict",

@@ -124,6 +124,7 @@ class KeyRecord:
     expired: bool = False
     busy: bool = False  # another request holds it
     ours: bool = False  # claimed or taken over by this request, just now
+    record: str = ""  # what was kept of the request that owns it
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,13 +79,12 @@ class Statements:
         self.columns = (
             f"{self._names(('scope', 'key', 'fingerprint', 'attempts', 'seed', 'expires_at'))}, "
             f"{self.quote('expires_at')} <= {self.now}, "
-            f"{self._names(('response_status', 'response_headers', 'response_body'))}"
+            f"{self._names((*STORED[:3], 'request_record'))}"
         )
         self.by_id = f"FROM {self.key} WHERE {self.quote('id')} = %s"
         self.claim = self._claim(connection)
         self.look = f"SELECT {self.columns} {self.by_id}"
         self.lock = f"{self.look} {self._lock_clause(connection)}".rstrip()
-        self.recorded = f"SELECT {self.quote('request_record')} {self.by_id}"
         self.take_over = self._take_over()
         self.store = self._store()
         attempts = self.quote("attempts")

@@ -266,11 +266,6 @@ class Store:
             if found is not None and found.response is None:
                 self._execute(self.sql.failed, (self._pk,))
 
-    def recorded(self) -> str:
-        """What was kept of the request that owns the key, as evidence of a conflict."""
-        row = self._execute(self.sql.recorded, (self._pk,)).fetchone()
-        return "" if row is None else str(row[0])
-
     # -- parameters and rows
 
     def _execute(self, statement: str, parameters: Sequence[Any]) -> CursorWrapper:
@@ -298,7 +293,8 @@ class Store:
         )
 
     def _record(self, row: Sequence[Any]) -> KeyRecord:
-        scope, key, fingerprint, attempts, seed, expires_at, expired, status, headers, body = row
+        scope, key, fingerprint, attempts, seed, expires_at, expired, *rest = row
+        status, headers, body, record = rest
         request = self.request
         if (scope, key) != (request.scope, request.key):  # two pairs with one digest
             logger.error("Two idempotency keys share the id %s; the second is refused.", request.id)
@@ -317,6 +313,7 @@ class Store:
             ),
             response=response,
             expired=response is not None and bool(expired),
+            record=record or "",
         )
 
 

@@ -40,6 +40,7 @@ class Trail:
         self.status: int | None = None
         self.code = ""
         self.attempt = 0
+        self.evidence: dict[str, str] = {}
         self._began = time.perf_counter()
 
     @property
@@ -52,6 +53,12 @@ class Trail:
 
     def became(self, outcome: Outcome, status: int | None) -> None:
         self.outcome, self.status = outcome, status
+
+    def conflicted(self, record: KeyRecord) -> None:
+        """Keep the evidence: which fields of the two requests differ."""
+        self.outcome = Outcome.CONFLICT
+        mine = self.store.request.record
+        self.evidence = {"record": mine, "differences": _differences(record.record, mine)}
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +92,7 @@ class Trail:
                 self.outcome,
                 status=self.status,
                 duration_ms=self.duration_ms,
-                evidence=self._evidence(),
+                evidence=self.evidence,
                 events=self.events,
             )
             if self.outcome is Outcome.FAILED:
@@ -93,13 +100,6 @@ class Trail:
         except Error:
             # The answer stands: a replay that cannot be counted is still the right answer.
             logger.exception("A keyed request could not be recorded in the audit trail.")
-
-    def _evidence(self) -> dict[str, str]:
-        """Of a conflict: what was kept of this request, and which fields differ."""
-        mine = self.store.request.record
-        if self.outcome is not Outcome.CONFLICT or not mine or not self.events:
-            return {}
-        return {"record": mine, "differences": _differences(self.store.recorded(), mine)}
 
     def _log(self) -> None:
         if not logger.isEnabledFor(logging.INFO):
