@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .decorators import idempotent as idempotent
+    from .exceptions import Undone as Undone
     from .mixins import IdempotentMixin as IdempotentMixin
 
-__all__ = ["IdempotentMixin", "idempotent"]
+__all__ = ["IdempotentMixin", "Undone", "idempotent"]
 __version__ = "0.1.0"
 
-_HOMES = {"IdempotentMixin": "mixins", "idempotent": "decorators"}
+_HOMES = {"IdempotentMixin": "mixins", "Undone": "exceptions", "idempotent": "decorators"}
 
 
 def __getattr__(name: str) -> object:

@@ -97,7 +97,7 @@ def _is_small(request: HttpRequest) -> bool:
     length = str(request.META.get("CONTENT_LENGTH", ""))
     if not (length.isascii() and length.isdigit()):
         return False
-    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    limit: int | None = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     return int(length) <= _SMALL and (limit is None or int(length) <= limit)
 
 

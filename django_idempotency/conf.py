@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from difflib import get_close_matches
@@ -19,92 +18,13 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
-from django.utils.module_loading import import_string
+
+from . import rules
 
 __all__ = ["Settings", "get_settings", "problems", "secrets"]
 
-Rule = Callable[[Any], "str | None"]  # what is wrong with a value; None = nothing
 
-
-def _one_of(*allowed: object) -> Rule:
-    spelled = ", ".join(repr(value) for value in allowed)
-    return lambda value: None if value in allowed else f"must be one of {spelled}"
-
-
-def _boolean(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "must be True or False"
-
-
-def _whole(least: int, most: int) -> Rule:
-    def rule(value: Any) -> str | None:
-        fits = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-        return None if fits else f"must be a whole number from {least} to {most}"
-
-    return rule
-
-
-def _duration(value: Any) -> str | None:
-    if not isinstance(value, timedelta):
-        return "must be a datetime.timedelta"
-    return None if value > timedelta(0) else "must be longer than zero"
-
-
-def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) and value else "must be a non-empty string"
-
-
-def _names(value: Any) -> str | None:
-    is_list = isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping))
-    fits = is_list and all(isinstance(name, str) and name for name in value)
-    return None if fits else "must be a list, tuple or set of strings"
-
-
-def _methods(value: Any) -> str | None:
-    allowed = {"POST", "PATCH", "PUT", "DELETE"}
-    fits = _names(value) is None and value and set(value) <= allowed
-    return None if fits else "must name some of POST, PATCH, PUT, DELETE"
-
-
-def _statuses(value: Any) -> str | None:
-    fits = isinstance(value, Collection) and all(
-        isinstance(status, int) and 100 <= status <= 599 for status in value
-    )
-    return None if fits else "must be a set of HTTP statuses"
-
-
-def _pattern(value: Any) -> str | None:
-    if value is None or value == "uuid":
-        return None
-    try:
-        re.compile(value)
-    except (re.error, TypeError):
-        return 'must be None, "uuid" or a regular expression'
-    return None
-
-
-def _callable(*words: str | None) -> Rule:
-    def rule(value: Any) -> str | None:
-        if value in words or callable(value):
-            return None
-        try:
-            if callable(import_string(value)):
-                return None
-        except (ImportError, AttributeError, TypeError):
-            pass
-        spelled = ", ".join(repr(word) for word in words)
-        return f"must be {spelled}, a callable, or the dotted path of one"
-
-    return rule
-
-
-def _secrets(value: Any) -> str | None:
-    if value is None:
-        return None
-    fits = _names(value) is None and isinstance(value, (list, tuple)) and value
-    return None if fits else "must be None or a non-empty list of strings, the current one first"
-
-
-def _setting(default: Any, rule: Rule) -> Any:
+def _setting(default: Any, rule: rules.Rule) -> Any:
     return field(default=default, metadata={"rule": rule})
 
 
@@ -112,27 +32,29 @@ def _setting(default: Any, rule: Rule) -> Any:
 class Settings:
     """One field per setting, its default beside it. Durations are ``timedelta``."""
 
-    HEADER: str = _setting("Idempotency-Key", _text)
-    METHODS: Collection[str] = _setting(("POST", "PATCH"), _methods)
-    REQUIRED: bool = _setting(default=False, rule=_boolean)
-    KEY_SYNTAX: str = _setting("lenient", _one_of("lenient", "strict"))
-    KEY_MIN_LENGTH: int = _setting(1, _whole(1, 255))
-    KEY_MAX_LENGTH: int = _setting(255, _whole(1, 255))
-    KEY_PATTERN: str | None = _setting(None, _pattern)
-    SCOPE: Any = _setting("user", _callable("user", "user+route"))
-    ANONYMOUS: str = _setting("shared", _one_of("shared", "reject", "session"))
-    FINGERPRINT: Any = _setting(None, _callable(None))
-    FINGERPRINT_HEADERS: Collection[str] = _setting((), _names)
-    FINGERPRINT_KEYS: Collection[str] | None = _setting(None, _secrets)
-    RETENTION: timedelta = _setting(timedelta(hours=24), _duration)
-    ON_EXPIRED: str = _setting("execute", _one_of("execute", "reject"))
-    IN_FLIGHT: str = _setting("reject", _one_of("reject", "wait"))
-    IN_FLIGHT_STATUS: int = _setting(409, _one_of(409, 423, 503))
-    WAIT: timedelta = _setting(timedelta(seconds=5), _duration)
-    MISMATCH_STATUS: int = _setting(422, _one_of(422, 409, 400))
-    NEVER_STORE: Collection[int] = _setting(frozenset({401, 403, 408, 423, 425, 429}), _statuses)
-    STORE_RAISED_4XX: bool = _setting(default=False, rule=_boolean)
-    STORE_5XX: bool = _setting(default=False, rule=_boolean)
+    HEADER: str = _setting("Idempotency-Key", rules.text)
+    METHODS: Collection[str] = _setting(("POST", "PATCH"), rules.methods)
+    REQUIRED: bool = _setting(default=False, rule=rules.boolean)
+    KEY_SYNTAX: str = _setting("lenient", rules.one_of("lenient", "strict"))
+    KEY_MIN_LENGTH: int = _setting(1, rules.whole(1, 255))
+    KEY_MAX_LENGTH: int = _setting(255, rules.whole(1, 255))
+    KEY_PATTERN: str | None = _setting(None, rules.pattern)
+    SCOPE: Any = _setting("user", rules.calls("user", "user+route"))
+    ANONYMOUS: str = _setting("shared", rules.one_of("shared", "reject", "session"))
+    FINGERPRINT: Any = _setting(None, rules.calls(None))
+    FINGERPRINT_HEADERS: Collection[str] = _setting((), rules.names)
+    FINGERPRINT_KEYS: Collection[str] | None = _setting(None, rules.secret_list)
+    RETENTION: timedelta = _setting(timedelta(hours=24), rules.duration)
+    ON_EXPIRED: str = _setting("execute", rules.one_of("execute", "reject"))
+    IN_FLIGHT: str = _setting("reject", rules.one_of("reject", "wait"))
+    IN_FLIGHT_STATUS: int = _setting(409, rules.one_of(409, 423, 503))
+    WAIT: timedelta = _setting(timedelta(seconds=5), rules.duration)
+    MISMATCH_STATUS: int = _setting(422, rules.one_of(422, 409, 400))
+    NEVER_STORE: Collection[int] = _setting(
+        frozenset({401, 403, 408, 423, 425, 429}), rules.statuses
+    )
+    STORE_RAISED_4XX: bool = _setting(default=False, rule=rules.boolean)
+    STORE_5XX: bool = _setting(default=False, rule=rules.boolean)
     DROP_HEADERS: Collection[str] = _setting(
         (
             *("Set-Cookie", "Date", "Server-Timing", "X-Request-ID", "X-RateLimit-*"),
@@ -140,11 +62,11 @@ class Settings:
             *("Connection", "Keep-Alive", "Proxy-*", "TE", "Trailer", "Transfer-Encoding"),
             "Upgrade",
         ),
-        _names,
+        rules.names,
     )
-    MAX_RESPONSE_BYTES: int = _setting(4 * 1024 * 1024, _whole(0, 2**30))
-    BUFFER_STREAMS: bool = _setting(default=True, rule=_boolean)
-    RECORD_REQUEST: str = _setting("fields", _one_of("fields", "body", "nothing"))
+    MAX_RESPONSE_BYTES: int = _setting(4 * 1024 * 1024, rules.whole(0, 2**30))
+    BUFFER_STREAMS: bool = _setting(default=True, rule=rules.boolean)
+    RECORD_REQUEST: str = _setting("fields", rules.one_of("fields", "body", "nothing"))
     REDACT: Collection[str] = _setting(
         (
             "*password*",
@@ -157,12 +79,14 @@ class Settings:
             "pan",
             "iban",
         ),
-        _names,
+        rules.names,
     )
-    AUDIT: str = _setting("events", _one_of("events", "counts"))
-    EXPOSE_EXPIRY: bool = _setting(default=False, rule=_boolean)
-    ERROR_FORMAT: str = _setting("problem", _one_of("problem", "drf"))
-    DOCS_URL: str = _setting("https://django-idempotency.readthedocs.io/en/latest/problems/", _text)
+    AUDIT: str = _setting("events", rules.one_of("events", "counts"))
+    EXPOSE_EXPIRY: bool = _setting(default=False, rule=rules.boolean)
+    ERROR_FORMAT: str = _setting("problem", rules.one_of("problem", "drf"))
+    DOCS_URL: str = _setting(
+        "https://django-idempotency.readthedocs.io/en/latest/problems/", rules.text
+    )
 
     @property
     def meta_name(self) -> str:
@@ -182,13 +106,13 @@ def problems(configured: Any) -> Iterator[Problem]:
     if not isinstance(configured, Mapping):
         yield Problem("IDEMPOTENCY", "IDEMPOTENCY must be a dict.", "Use IDEMPOTENCY = {}.", False)
         return
-    rules: dict[str, Rule] = {f.name: f.metadata["rule"] for f in fields(Settings)}
+    known: dict[str, rules.Rule] = {f.name: f.metadata["rule"] for f in fields(Settings)}
     for name, value in configured.items():
-        if name not in rules:
-            near = get_close_matches(str(name).upper(), rules, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(rules)}."
+        if name not in known:
+            near = get_close_matches(str(name).upper(), known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
             yield Problem(str(name), f"IDEMPOTENCY has no setting {name!r}.", hint, True)
-        elif (wrong := rules[name](value)) is not None:
+        elif (wrong := known[name](value)) is not None:
             message = f"IDEMPOTENCY[{name!r}] {wrong}, not {value!r}."
             yield Problem(name, message, f"The default is {_default(name)!r}.", False)
 

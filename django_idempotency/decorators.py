@@ -76,9 +76,9 @@ def idempotent(view: V | None = None, /, **policy: Any) -> V | Callable[[V], V]:
             (``timedelta``), ``scope``, ``anonymous``, ``fingerprint``, ``in_flight``.
 
     Raises:
-        TypeError: an unknown policy field, or a class was decorated.
+        TypeError: an unknown policy field, a value it cannot have, or a class was decorated.
     """
-    chosen = Policy(**policy)
+    chosen = Policy.checked(policy)
 
     def decorate(view: V) -> V:
         return cast("V", _decorated(view, chosen))
@@ -177,13 +177,13 @@ def _respond(request: Any, execute: Any, policy: Policy, view: Any) -> HttpRespo
     if isinstance(request, Request):
         raise ImproperlyConfigured(BELOW_API_VIEW.format(name=view.__qualname__))
     settings = get_settings()
-    whole = policy.over(settings_policy(settings))
+    request.idempotency = None  # until there is a key, and it has been claimed
     if request.method not in settings.METHODS:
         return _plain(execute)
+    whole = policy.over(settings_policy(settings))
     if settings.meta_name in request.META:
         record_stream(request)
     elif not whole.required and not (whole.key_field and whole.key_field in request.POST):
-        request.idempotency = None
         return _plain(execute)
     return respond(request, execute, whole, answer=_answer)
 

@@ -51,7 +51,12 @@ class IdempotencyError(Exception):
 
 
 class Undone(Exception):
-    """The view raised, and its framework has made ``response`` of that: roll back, answer it."""
+    """Raise it to answer ``response`` and keep nothing: what was written is rolled back.
+
+    For answers that are no decision, such as a form shown again with its mistakes: the key
+    stays free, and the corrected request may use it. ``response`` is an ``HttpResponse`` or
+    REST framework's ``Response``.
+    """
 
     def __init__(self, response: Any) -> None:
         self.response = response
@@ -64,7 +69,7 @@ class KeyMissing(IdempotencyError):
     title = "Idempotency key missing"
     detail = (
         "This operation needs an idempotency key. Make a new UUID for each new "
-        "operation, send it in the {header} header, and send the same one when you retry."
+        "operation, send it in {where}, and send the same one when you retry."
     )
 
 

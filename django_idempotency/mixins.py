@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from difflib import get_close_matches
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, cast
@@ -11,14 +10,18 @@ from typing import TYPE_CHECKING, Any, cast
 from asgiref.sync import async_to_sync, sync_to_async
 from rest_framework.exceptions import NotAcceptable
 from rest_framework.renderers import BrowsableAPIRenderer
-from rest_framework.views import APIView
+from rest_framework.views import APIView, set_rollback
 
 from .body import record_stream
 from .conf import get_settings
-from .incoming import default_scope, redacted, settings_policy
-from .policy import Policy
+from .content import default_fingerprint, redacted
+from .exceptions import Undone
+from .incoming import sent_key, settings_policy
+from .policy import Policy, misspelled
 from .respond import respond
-from .transactions import atomic_requests, own_transactions
+from .responses import mark
+from .scope import default_scope
+from .transactions import atomic_requests, outside_tests, own_transactions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IdempotentMixin"]
 
+_PREFIX = "idempotency_"
 _HOOKS = {
     "scope": "get_idempotency_scope",
     "fingerprint": "get_idempotency_fingerprint",
@@ -76,13 +80,20 @@ class IdempotentMixin:
                 f"class {cls.__name__}(IdempotentMixin, ...), or it is never reached."
             )
             raise TypeError(msg)
-        known = {name for name in dir(IdempotentMixin) if name.startswith("idempotency_")}
-        for name in vars(cls):
-            if name.startswith("idempotency_") and name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f" Did you mean {near[0]}?" if near else ""
+        known = {name for name in dir(IdempotentMixin) if name.startswith(_PREFIX)}
+        own = {name: value for name, value in vars(cls).items() if name.startswith(_PREFIX)}
+        for name in own:
+            if name not in known:
+                hint = misspelled(name, known)
                 msg = f"{cls.__name__}.{name}: IdempotentMixin has no such attribute.{hint}"
                 raise TypeError(msg)
+        choices = {f.name for f in fields(Policy)}
+        values = {name.removeprefix(_PREFIX): value for name, value in own.items()}
+        try:
+            Policy.checked({name: values[name] for name in choices & values.keys()})
+        except TypeError as error:
+            msg = f"{cls.__name__}, {error}"
+            raise TypeError(msg) from None
 
     # -- hooks
 
@@ -91,8 +102,11 @@ class IdempotentMixin:
         return default_scope(request)
 
     def get_idempotency_fingerprint(self, request: Request) -> str | bytes:
-        """Everything that is compared, method and path included."""
-        raise NotImplementedError
+        """Everything that is compared: method, path, query, media type, version and body.
+
+        Overridden, it may add to ``super()``'s 32 bytes, or leave it and compare less.
+        """
+        return default_fingerprint(request, exclude=self.idempotency_fingerprint_exclude or ())
 
     def can_replay(self, request: Request, key: Idempotency) -> bool:
         """Whether this client may still read the response: object permissions go here."""
@@ -119,12 +133,20 @@ class IdempotentMixin:
             return own_transactions(super().as_view(*args, **kwargs))
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        parent = cast("APIView", super()).dispatch
-        is_async = getattr(self, "view_is_async", False)
-        if is_async or self._carries_key(request):
-            return parent(request, *args, **kwargs)
-        with atomic_requests():
-            return parent(request, *args, **kwargs)
+        cast("Any", request).idempotency = None  # until there is a key, and it has been claimed
+        parent = partial(cast("APIView", super()).dispatch, request, *args, **kwargs)
+        keyed = self._carries_key(request)
+        if getattr(self, "view_is_async", False):
+            return cast("HttpResponseBase", self._adispatch(request, parent, keyed=keyed))
+        if not keyed:
+            with atomic_requests():
+                return parent()
+        with outside_tests():
+            return self._echoed(request, parent())
+
+    async def _adispatch(self, request: HttpRequest, parent: Any, *, keyed: bool) -> Any:
+        response = await parent()
+        return self._echoed(request, response) if keyed else response
 
     def _carries_key(self, request: HttpRequest) -> bool:
         policy = self._policy(request.method or "")
@@ -135,6 +157,18 @@ class IdempotentMixin:
             record_stream(request)
             return True
         return bool(policy.key_field and policy.key_field in request.POST)
+
+    def _echoed(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        settings, policy = get_settings(), self._policy(request.method or "")
+        sent = sent_key(request, cast("Policy", policy), settings)
+        return mark(response, cast("str", sent), settings)
+
+    def handle_exception(self, exc: Exception) -> Any:
+        """REST framework's, and the answer of a view that raised :class:`Undone`."""
+        if isinstance(exc, Undone):
+            set_rollback()
+            return exc.response
+        return cast("Any", super()).handle_exception(exc)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         cast("Any", super()).initial(request, *args, **kwargs)

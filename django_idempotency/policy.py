@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
+
+from . import rules
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -13,7 +16,15 @@ if TYPE_CHECKING:
 
     from .incoming import Idempotency
 
-__all__ = ["Policy"]
+__all__ = ["Policy", "misspelled"]
+
+
+def _choice(rule: rules.Rule) -> Any:
+    return field(default=None, metadata={"rule": rule})
+
+
+def _called(value: Any) -> str | None:
+    return None if callable(value) else "must be callable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,30 +35,50 @@ class Policy:
     and the ``IDEMPOTENCY`` setting.
     """
 
-    required: bool | None = None
+    required: bool | None = _choice(rules.boolean)
     """Answer 400 when no key was sent."""
-    retention: timedelta | None = None
+    retention: timedelta | None = _choice(rules.duration)
     """How long a response is replayed, from the first request on."""
-    scope: Callable[[HttpRequest], str] | None = None
+    scope: Callable[[HttpRequest], str] | None = _choice(_called)
     """Whose key it is: requests share a key only within one scope."""
-    anonymous: Literal["shared", "reject", "session"] | None = None
-    fingerprint: Callable[[HttpRequest], str | bytes] | None = None
+    anonymous: Literal["shared", "reject", "session"] | None = _choice(
+        rules.one_of("shared", "reject", "session")
+    )
+    fingerprint: Callable[[HttpRequest], str | bytes] | None = _choice(_called)
     """Replaces everything that is compared: method, path, query and body included."""
-    fingerprint_exclude: Collection[str] | None = None
+    fingerprint_exclude: Collection[str] | None = _choice(rules.names)
     """Body members that may differ between retries; dots lead into nested objects."""
-    in_flight: Literal["reject", "wait"] | None = None
-    wait: timedelta | None = None
+    in_flight: Literal["reject", "wait"] | None = _choice(rules.one_of("reject", "wait"))
+    wait: timedelta | None = _choice(rules.duration)
     """How long ``in_flight="wait"`` waits for the first request."""
-    key_field: str | None = None
+    key_field: str | None = _choice(rules.text)
     """Form field that may carry the key where no header can, as in a plain HTML form."""
-    can_replay: Callable[[HttpRequest, Idempotency], bool] | None = None
+    can_replay: Callable[[HttpRequest, Idempotency], bool] | None = _choice(_called)
     """Asked before a replay: object permissions that the view checks while it runs."""
-    rebuild: Callable[[HttpRequest, Idempotency], HttpResponseBase | None] | None = None
+    rebuild: Callable[[HttpRequest, Idempotency], HttpResponseBase | None] | None = _choice(_called)
     """Makes the answer to a repeat in place of the stored one; None = the stored one."""
-    redact_request: Callable[[Any], Any] | None = None
+    redact_request: Callable[[Any], Any] | None = _choice(_called)
     """Takes the parsed body, returns what may be kept of it (``RECORD_REQUEST="body"``)."""
-    redact_response: Callable[[bytes, str], bytes | None] | None = None
+    redact_response: Callable[[bytes, str], bytes | None] | None = _choice(_called)
     """Takes body and content type, returns the body to keep; None = keep none."""
+
+    @classmethod
+    def checked(cls, chosen: Mapping[str, Any]) -> Policy:
+        """A policy from what someone wrote, which is checked first.
+
+        Raises:
+            TypeError: there is no such choice, or it cannot have that value.
+        """
+        known = {f.name: f.metadata["rule"] for f in fields(cls)}
+        for name, value in chosen.items():
+            if name not in known:
+                hint = misspelled(name, known)
+                msg = f"idempotent() has no choice {name!r}.{hint}"
+                raise TypeError(msg)
+            if value is not None and (wrong := known[name](value)) is not None:
+                msg = f"idempotency policy: {name} {wrong}, not {value!r}."
+                raise TypeError(msg)
+        return cls(**chosen)
 
     def over(self, base: Policy) -> Policy:
         """This policy, with ``base`` where it is silent."""
@@ -56,3 +87,9 @@ class Policy:
             for f in fields(Policy)
         }
         return Policy(**chosen)
+
+
+def misspelled(name: str, known: Iterable[str]) -> str:
+    """The sentence that helps with a name that does not exist; "" where none is near."""
+    near = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]}?" if near else ""

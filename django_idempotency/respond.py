@@ -52,14 +52,13 @@ def respond(
     keyed: KeyedRequest | None = None
     try:
         sent = sent_key(request, policy, settings)
-        _expose(request, None)
         if sent is None:
             return view()
         keyed = keyed_request(request, sent, policy, settings)
         codec = HttpCodec(request, keyed, policy, settings, finish=finish)
 
         def execute(attempt: Attempt, store: Store) -> HttpResponseBase:
-            _expose(request, Idempotency(keyed, attempt))
+            getattr(request, "_request", request).idempotency = Idempotency(keyed, attempt)
             response = _run(view, store, settings, answer)
             expose_expiry(response, attempt, settings)
             return response
@@ -83,6 +82,9 @@ def respond(
             )
         response = problem_response(refusal, settings)
     except Undone as undone:
+        if finish is not None:  # its framework answers what is raised, this too
+            release(getattr(request, "_request", request))
+            raise
         response = undone.response
     except BaseException:
         release(getattr(request, "_request", request))
@@ -90,11 +92,6 @@ def respond(
     closers: list[Any] = cast("Any", response)._resource_closers
     closers.append(partial(release, getattr(request, "_request", request)))
     return response if sent is None else mark(response, sent, settings)
-
-
-def _expose(request: Any, idempotency: Idempotency | None) -> None:
-    django_request = getattr(request, "_request", request)
-    django_request.idempotency = idempotency
 
 
 def _run(view: View, store: Store, settings: Settings, answer: Answer | None) -> HttpResponseBase:
@@ -105,8 +102,8 @@ def _run(view: View, store: Store, settings: Settings, answer: Answer | None) ->
         with store.undoable():
             return view()
     except Exception as error:
-        if is_transient(error):
-            raise  # the server's, not the view's: 503, and never stored
+        if isinstance(error, Undone) or is_transient(error):
+            raise  # no decision, or the server's failure and not the view's: never stored
         response = answer(error)
         store.recover()  # DRF marks the transaction, though the savepoint has undone it all
         if response is None and settings.STORE_5XX:

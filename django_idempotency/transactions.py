@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
-__all__ = ["atomic_requests", "own_transactions"]
+__all__ = ["atomic_requests", "outside_tests", "own_transactions"]
 
 
 def own_transactions(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -26,3 +26,23 @@ def atomic_requests() -> Iterator[None]:
             if connection.settings_dict["ATOMIC_REQUESTS"]:
                 stack.enter_context(transaction.atomic(using=connection.alias))
         yield
+
+
+@contextmanager
+def outside_tests() -> Iterator[None]:
+    """Keep DRF's ``set_rollback()`` from a ``TestCase``'s transaction.
+
+    After an error DRF marks the innermost transaction of each ``ATOMIC_REQUESTS`` database.
+    A protected view has left its own by then, so in a test that would be the test's, and
+    every later query of the test would fail.
+    """
+    tests = [
+        connection
+        for connection in connections.all(initialized_only=True)
+        if connection.atomic_blocks
+        and getattr(connection.atomic_blocks[-1], "_from_testcase", False)
+        and not connection.needs_rollback
+    ]
+    yield
+    for connection in tests:
+        connection.needs_rollback = False

@@ -1,0 +1,142 @@
+"""What was asked: what two equal requests share, and what may be kept of one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import parse_qsl
+
+from django.utils.http import parse_header_parameters
+from rest_framework.exceptions import UnsupportedMediaType
+from rest_framework.request import Request
+
+from .body import Body, form_body, raw_body, record_stream
+from .conf import Settings, get_settings, secrets
+from .fingerprint import canonical_pairs, content_digest, field_digests
+from .policy import Policy
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+__all__ = ["content_of", "default_fingerprint", "record_of", "redacted", "salt_of"]
+
+_LONGEST_RECORD = 64 * 1024  # bytes of a kept body
+
+
+def content_of(request: Any, policy: Policy, settings: Settings) -> tuple[Body | None, list[bytes]]:
+    """The body, if it was read, and the parts that two equal requests share."""
+    if policy.fingerprint is not None:
+        chosen = policy.fingerprint(request)
+        return None, [chosen.encode() if isinstance(chosen, str) else chosen]
+    return _content(request, policy.fingerprint_exclude or (), settings)
+
+
+def default_fingerprint(request: Any, *, exclude: Collection[str] = ()) -> bytes:
+    """What is compared unless a view says otherwise: 32 bytes, not yet signed.
+
+    Method, path, query, media type, API version and body, less the members in ``exclude``.
+    """
+    return content_digest(_content(request, exclude, get_settings())[1])
+
+
+def _content(
+    request: Any, exclude: Collection[str], settings: Settings
+) -> tuple[Body, list[bytes]]:
+    django_request: HttpRequest = getattr(request, "_request", request)
+    media_type, parameters = parse_header_parameters(django_request.META.get("CONTENT_TYPE", ""))
+    if media_type == "multipart/form-data":
+        parameters.pop("boundary", None)  # new with each attempt
+    if parameters.get("charset", "").lower() == "utf-8":
+        del parameters["charset"]  # the default, spelled out
+    body = _body(request, media_type, exclude)
+    query = parse_qsl(django_request.META.get("QUERY_STRING", ""), keep_blank_values=True)
+    headers = [django_request.headers.get(name, "") for name in settings.FINGERPRINT_HEADERS]
+    texts = (cast("str", request.method), django_request.path, media_type, *headers)
+    return body, [
+        *(text.encode("utf-8", "surrogatepass") for text in texts),
+        str(getattr(request, "version", None) or "").encode(),  # DRF's API version
+        content_digest(canonical_pairs(query)),
+        content_digest(canonical_pairs(parameters.items())),
+        content_digest(body.parts),
+    ]
+
+
+def _body(request: Any, media_type: str, exclude: Any) -> Body:
+    if media_type == "multipart/form-data":
+        try:
+            if isinstance(request, Request):
+                # DRF may be the one who reads the stream; what cannot be parsed fails here
+                # as it would in the view, and the key stays unused.
+                request.data  # noqa: B018
+                return form_body(cast("Any", request)._data, request.FILES, exclude)
+            return form_body(request.POST, request.FILES, exclude)
+        except UnsupportedMediaType:
+            # This view reads the raw body; nobody has read it yet.
+            record_stream(request._request, multipart=True)
+    return raw_body(getattr(request, "_request", request), media_type, exclude)
+
+
+def _about(request: HttpRequest) -> list[tuple[str, str]]:
+    """What of a request may differ besides its body; ``@`` cannot begin a field by accident."""
+    return [
+        ("@method", request.method or ""),
+        ("@path", request.path),
+        ("@query", request.META.get("QUERY_STRING", "")),
+        ("@content-type", request.content_type or ""),
+    ]
+
+
+def salt_of(scope: str, key: str) -> bytes:
+    """Equal field values under two keys must not have equal digests."""
+    return hashlib.sha256(f"{len(scope)}:{scope}{key}".encode()).digest()[:16]
+
+
+def record_of(
+    request: HttpRequest,
+    body: Body | None,
+    policy: Policy,
+    settings: Settings,
+    *,
+    salt: bytes,
+) -> str:
+    """JSON of what is kept of a request, so that a conflict can be explained."""
+    if settings.RECORD_REQUEST == "nothing":
+        return ""
+    described = [*_about(request), *(body.fields if body else ())]
+    record: dict[str, Any] = {"fields": field_digests(described, secret=secrets()[0], salt=salt)}
+    if settings.RECORD_REQUEST == "body" and body is not None and body.document is not None:
+        redact = policy.redact_request or (lambda data: redacted(data, settings.REDACT))
+        record["body"] = redact(_plain(body.document))
+        whole = _dumps(record)
+        if len(whole) <= _LONGEST_RECORD:
+            return whole
+        del record["body"]
+    return _dumps(record)
+
+
+def _dumps(record: dict[str, Any]) -> str:
+    return json.dumps(record, separators=(",", ":"), default=str)
+
+
+def _plain(document: Any) -> Any:
+    """A document whose numbers are numbers again."""
+    return json.loads(json.dumps(document, default=lambda literal: _number(literal.text)))
+
+
+def _number(text: str) -> float | str:
+    return float(text) if text.lstrip("-").replace(".", "").isdigit() else text
+
+
+def redacted(data: Any, patterns: Any) -> Any:
+    """``data`` with the values of fields whose name matches a pattern replaced."""
+    if isinstance(data, dict):
+        return {
+            name: "[redacted]"
+            if any(fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)
+            else redacted(value, patterns)
+            for name, value in data.items()
+        }
+    return [redacted(item, patterns) for item in data] if isinstance(data, list) else data

@@ -1,0 +1,105 @@
+"""Rules for values that people write: each says what is wrong with one, or nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
+from typing import Any
+
+from django.utils.module_loading import import_string
+
+__all__ = [
+    "Rule",
+    "boolean",
+    "calls",
+    "duration",
+    "methods",
+    "names",
+    "one_of",
+    "pattern",
+    "secret_list",
+    "statuses",
+    "text",
+    "whole",
+]
+
+Rule = Callable[[Any], "str | None"]  # what is wrong with a value; None = nothing
+
+
+def one_of(*allowed: object) -> Rule:
+    spelled = ", ".join(repr(value) for value in allowed)
+    return lambda value: None if value in allowed else f"must be one of {spelled}"
+
+
+def boolean(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "must be True or False"
+
+
+def whole(least: int, most: int) -> Rule:
+    def rule(value: Any) -> str | None:
+        fits = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+        return None if fits else f"must be a whole number from {least} to {most}"
+
+    return rule
+
+
+def duration(value: Any) -> str | None:
+    if not isinstance(value, timedelta):
+        return "must be a datetime.timedelta"
+    return None if value > timedelta(0) else "must be longer than zero"
+
+
+def text(value: Any) -> str | None:
+    return None if isinstance(value, str) and value else "must be a non-empty string"
+
+
+def names(value: Any) -> str | None:
+    is_list = isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping))
+    fits = is_list and all(isinstance(name, str) and name for name in value)
+    return None if fits else "must be a list, tuple or set of strings"
+
+
+def methods(value: Any) -> str | None:
+    allowed = {"POST", "PATCH", "PUT", "DELETE"}
+    fits = names(value) is None and value and set(value) <= allowed
+    return None if fits else "must name some of POST, PATCH, PUT, DELETE"
+
+
+def statuses(value: Any) -> str | None:
+    fits = isinstance(value, Collection) and all(
+        isinstance(status, int) and 100 <= status <= 599 for status in value
+    )
+    return None if fits else "must be a set of HTTP statuses"
+
+
+def pattern(value: Any) -> str | None:
+    if value is None or value == "uuid":
+        return None
+    try:
+        re.compile(value)
+    except (re.error, TypeError):
+        return 'must be None, "uuid" or a regular expression'
+    return None
+
+
+def calls(*words: str | None) -> Rule:
+    def rule(value: Any) -> str | None:
+        if value in words or callable(value):
+            return None
+        try:
+            if callable(import_string(value)):
+                return None
+        except (ImportError, AttributeError, TypeError):
+            pass
+        spelled = ", ".join(repr(word) for word in words)
+        return f"must be {spelled}, a callable, or the dotted path of one"
+
+    return rule
+
+
+def secret_list(value: Any) -> str | None:
+    if value is None:
+        return None
+    fits = names(value) is None and isinstance(value, (list, tuple)) and value
+    return None if fits else "must be None or a non-empty list of strings, the current one first"
