@@ -18,6 +18,7 @@ from .conf import problems
 from .decorators import BELOW_API_VIEW, ON_DISPATCH, WITHOUT_MIXIN
 from .mixins import IdempotentMixin
 from .models import IdempotencyKey
+from .policy import misspelled
 
 __all__ = ["register"]
 
@@ -129,19 +130,67 @@ def _timeouts(connection: Any) -> Iterator[CheckMessage]:
 
 
 def check_views(**kwargs: Any) -> list[CheckMessage]:
-    """E006: below ``@api_view``. E007: marked without mixin. E008: decorated ``dispatch``."""
+    """E006-E010: places where protection cannot work. W001: rows and keys apart."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     found: dict[str, CheckMessage] = {}
-    for cls in _drf_classes(get_resolver()):
-        for message in _placement(cls):
+    for callback in _callbacks(get_resolver()):
+        cls = getattr(callback, "cls", None)
+        if isinstance(cls, type) and issubclass(cls, APIView):
+            protected = issubclass(cls, IdempotentMixin)
+            messages = _protection(cls) if protected else _placement(cls)
+        else:
+            messages = _ninja(callback)
+        for message in messages:
             found.setdefault(message.msg, message)
     return list(found.values())
 
 
-def _placement(cls: type[APIView]) -> Iterator[CheckMessage]:
-    if issubclass(cls, IdempotentMixin):
+def _protection(cls: Any) -> Iterator[CheckMessage]:
+    """What a class with the mixin gets wrong."""
+    for name in cls.idempotency_actions or ():
+        if not hasattr(cls, name):
+            hint = misspelled(name, [known for known in dir(cls) if not known.startswith("_")])
+            text = f"{cls.__name__}.idempotency_actions names {name!r}, which {cls.__name__} lacks."
+            yield _error(text + hint, "E009")
+    model = getattr(getattr(cls, "queryset", None), "model", None)
+    if model is None:
         return
+    rows, keys = router.db_for_write(model), router.db_for_write(IdempotencyKey)
+    if rows != keys:
+        yield checks.Warning(
+            f"{cls.__name__} writes {model._meta.label} to the database {rows!r}, its keys are in "
+            f"{keys!r}: a crash between the two commits leaves one without the other.",
+            hint="Let the router put django_idempotency into the database of the rows it guards.",
+            id="django_idempotency.W001",
+        )
+
+
+def _ninja(callback: Any) -> Iterator[CheckMessage]:
+    """Operations of django-ninja, whose views nobody has taken out of ATOMIC_REQUESTS."""
+    taken_out = getattr(callback, "_non_atomic_requests", ())
+    wrapped = [
+        connection
+        for connection in connections.all()
+        if connection.settings_dict["ATOMIC_REQUESTS"] and connection.alias not in taken_out
+    ]
+    if not wrapped or not inspect.isfunction(callback):
+        return
+    # ninja makes one function for each path and keeps the operations in its closure.
+    owner = inspect.getclosurevars(callback).nonlocals.get("self")
+    for operation in getattr(owner, "operations", ()):
+        if hasattr(operation.run, "idempotency_policy"):
+            yield checks.Error(
+                f"ATOMIC_REQUESTS wraps the django-ninja operation {operation.view_func.__name__} "
+                "in a transaction, which @idempotent must open itself.",
+                hint="Take the API out: urls = api.urls, then non_atomic_requests(pattern.callback)"
+                " for each pattern in urls[0].",
+                id="django_idempotency.E010",
+            )
+
+
+def _placement(cls: type[APIView]) -> Iterator[CheckMessage]:
+    """Decorators in a class without the mixin."""
     if hasattr(cls.dispatch, "idempotency_policy"):
         yield _error(ON_DISPATCH.format(name=cls.__name__), "E008")
     for name, member in inspect.getmembers(cls, callable):
@@ -161,11 +210,9 @@ def _error(message: str, number: str) -> CheckMessage:
     return checks.Error(message, id=f"django_idempotency.{number}")
 
 
-def _drf_classes(resolver: URLResolver) -> Iterator[type[APIView]]:
+def _callbacks(resolver: URLResolver) -> Iterator[Any]:
     for entry in resolver.url_patterns:
         if isinstance(entry, URLResolver):
-            yield from _drf_classes(entry)
+            yield from _callbacks(entry)
         elif isinstance(entry, URLPattern):
-            cls = getattr(entry.callback, "cls", None)
-            if isinstance(cls, type) and issubclass(cls, APIView):
-                yield cls
+            yield entry.callback

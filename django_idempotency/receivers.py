@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.db.models import Q
 from django.db.models.signals import post_delete
 
+from .conf import get_settings
 from .models import IdempotencyKey
 
 __all__ = ["connect"]
@@ -20,5 +22,8 @@ def connect() -> None:
 
 def forget_user(*, instance: Any, **kwargs: Any) -> None:
     """Delete a deleted user's finished keys: a new user may get the same primary key."""
-    keys = IdempotencyKey.objects.filter(scope=f"user:{instance.pk}")
-    keys.completed().delete()
+    scope = f"user:{instance.pk}"
+    theirs = Q(scope=scope)
+    if get_settings().SCOPE == "user+route":
+        theirs |= Q(scope__startswith=f"{scope} ")
+    IdempotencyKey.objects.filter(theirs).completed().delete()

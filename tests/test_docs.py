@@ -67,6 +67,7 @@ def _shop(monkeypatch: pytest.MonkeyPatch) -> None:
     known: dict[str, dict[str, Any]] = {
         "shop": {},
         "shop.models": {"Order": Order},
+        "shop.forms": {"OrderForm": object},
         "shop.serializers": {"OrderSerializer": OrderSerializer},
         "shop.gateway": {"charge": lambda order, idempotency_key: None},
         "corsheaders": {},

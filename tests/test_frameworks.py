@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from adrf.views import APIView as AsyncAPIView
+from django.db import connection, transaction
 from django.http import HttpRequest
 from django.urls import path
 from ninja import NinjaAPI, Schema
@@ -15,9 +16,10 @@ from ninja.security import HttpBearer
 from rest_framework.exceptions import ValidationError
 from rest_framework.response import Response
 
-from django_idempotency import IdempotentMixin, idempotent
+from django_idempotency import IdempotentMixin, checks, idempotent
 from tests.orders.models import Order
 from tests.sender import new_key
+from tests.test_checks import ids
 
 pytestmark = pytest.mark.urls(__name__)
 
@@ -67,8 +69,14 @@ async def async_ninja_order(request: HttpRequest, data: OrderIn) -> dict[str, in
     return {"id": order.pk}
 
 
-urlpatterns = [path("adrf/", AsyncOrders.as_view()), path("ninja/", api.urls)]
-WAYS = ["/adrf/", "/ninja/orders/", "/ninja/async-orders/"]
+# As the documents say for ATOMIC_REQUESTS.
+ninja_urls = api.urls
+for pattern in ninja_urls[0]:
+    transaction.non_atomic_requests(pattern.callback)
+
+urlpatterns = [path("adrf/", AsyncOrders.as_view()), path("ninja/", ninja_urls)]
+NINJA = ["/ninja/orders/", "/ninja/async-orders/"]
+WAYS = ["/adrf/", *NINJA]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -97,7 +105,7 @@ def test_what_it_raises_never_happened(send: Any, way: str) -> None:
     assert Order.objects.count() == 1
 
 
-@pytest.mark.parametrize("way", WAYS[1:])
+@pytest.mark.parametrize("way", NINJA)
 def test_a_ninja_replay_is_authenticated_first(send: Any, monkeypatch: Any, way: str) -> None:
     """A revoked token gets 401, not the stored response."""
     key = new_key()
@@ -105,3 +113,14 @@ def test_a_ninja_replay_is_authenticated_first(send: Any, monkeypatch: Any, way:
     monkeypatch.setattr(Bearer, "allowed", set())
 
     assert send(way, key=key, Authorization="Bearer good").status_code == 401
+
+
+def test_ninja_under_atomic_requests_is_an_error(monkeypatch: Any) -> None:
+    """E010, unless its views were taken out: the engine would refuse each request."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    assert checks.check_views() == []
+
+    for pattern in ninja_urls[0]:
+        monkeypatch.delattr(pattern.callback, "_non_atomic_requests")
+
+    assert ids(checks.check_views()) == ["E010", "E010"]

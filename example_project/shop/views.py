@@ -23,7 +23,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from django_idempotency import IdempotentMixin, idempotent
+from django_idempotency import IdempotentMixin, Undone, idempotent
 
 from .forms import CheckoutForm
 from .models import Account, GuestOrder, Payment
@@ -117,9 +117,10 @@ def checkout(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         order = form.save()
         return redirect("checkout-done", number=order.number)
+    page = render(request, "shop/checkout.html", {"form": form})
     if form.is_bound:
-        form.renew_key()
-    return render(request, "shop/checkout.html", {"form": form})
+        raise Undone(page)  # shown again with its mistakes: nothing is decided, the key stays free
+    return page
 
 
 def checkout_done(request: HttpRequest, number: uuid.UUID) -> HttpResponse:

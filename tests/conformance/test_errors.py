@@ -51,6 +51,7 @@ def test_e1_a_raised_400_is_undone_and_a_corrected_body_runs(
 
     refused = send(way, {"sku": "tea", "qty": 9}, key=key)
     assert (refused.status_code, refused.json()) == (400, {"qty": "too many"})
+    assert refused["Idempotency-Key"] == key
     assert not Order.objects.exists()
     after(usual)
     corrected = send(way, {"sku": "tea", "qty": 1}, key=key)

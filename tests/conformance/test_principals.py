@@ -286,8 +286,12 @@ def test_p10_the_scope_callable_decides(send: Any, settings: Any) -> None:
     assert Order.objects.count() == 2
 
 
-def test_p11_a_new_user_with_an_old_pk_inherits_nothing(send: Any) -> None:
+@pytest.mark.parametrize("scope", ["user", "user+route"])
+def test_p11_a_new_user_with_an_old_pk_inherits_nothing(
+    send: Any, settings: Any, scope: str
+) -> None:
     """P11: deleted user, primary key used again: the request runs."""
+    settings.IDEMPOTENCY = {"SCOPE": scope}
     key = new_key()
     old, token = user_and_token("alice", pk=77)
     send("/apiview/", key=key, Authorization=token)
