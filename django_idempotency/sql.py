@@ -2,7 +2,7 @@
 
 Raw SQL because the ORM costs 250-460 µs of CPU a statement here and a cursor 80-105 µs; built
 from Django's own pieces (quoting, conflict and lock clauses), so that it stays portable. Only
-``store`` runs these.
+``rows`` runs these.
 
 PostgreSQL gets the claim and the audit in one statement each, neither waiting for the disk:
 ``set_config(…, true)`` inside the statement ends with it, so nothing leaks into a pooled

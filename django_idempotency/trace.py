@@ -88,7 +88,8 @@ class Trail:
         if self.outcome in {Outcome.EXECUTED, Outcome.REFUSED}:
             return
         try:
-            self.store.note(
+            # Never waits for the key's row: a refusal is counted while it is locked.
+            self.store.rows.count(
                 self.outcome,
                 status=self.status,
                 duration_ms=self.duration_ms,
@@ -96,7 +97,7 @@ class Trail:
                 events=self.events,
             )
             if self.outcome is Outcome.FAILED:
-                self.store.note_attempt()
+                self.store.note_failure()
         except Error:
             # The answer stands: a replay that cannot be counted is still the right answer.
             logger.exception("A keyed request could not be recorded in the audit trail.")

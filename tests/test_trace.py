@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from django_idempotency import signals, store
+from django_idempotency import rows, signals
 from django_idempotency.models import IdempotencyKey, KeyEvent
 from django_idempotency.protocol import Outcome
 from tests.orders.models import Order
@@ -71,7 +71,7 @@ def test_signals_carry_the_details_and_cost_no_response(send: Any, after: Any, f
 
 def test_events_are_bounded_and_counts_are_exact(send: Any, monkeypatch: Any) -> None:
     """The tally counts all; of each kind a key keeps the first events."""
-    monkeypatch.setattr(store, "EVENTS_PER_KIND", 3)
+    monkeypatch.setattr(rows, "EVENTS_PER_KIND", 3)
     key = new_key()
 
     for _ in range(8):

@@ -10,7 +10,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from django_idempotency import store
+from django_idempotency import rows
 from django_idempotency.models import IdempotencyKey, KeyEvent
 from tests.conformance.test_first_and_replay import every_way
 from tests.conformance.views_more import Gate
@@ -124,7 +124,7 @@ def test_t4_t5_a_key_in_flight_outlives_its_expiry(send: Any, after: Any, way: s
     """T4, T5: neither purge nor twin touches it; it finishes, and its answer is the first's."""
     key, gate = new_key(), Gate()
     after(gate)
-    usual_lock = store.Store._lock
+    usual_lock = rows.KeyRows.lock
     aged: list[bool] = []
 
     def lock_aged(self: Any) -> Any:
@@ -135,7 +135,7 @@ def test_t4_t5_a_key_in_flight_outlives_its_expiry(send: Any, after: Any, way: s
         return usual_lock(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store.Store, "_lock", lock_aged)
+        patch.setattr(rows.KeyRows, "lock", lock_aged)
         with gate.hold(way, key=key) as first:
             call_command("purge_idempotency_keys")
             assert IdempotencyKey.objects.count() == 1

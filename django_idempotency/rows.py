@@ -1,0 +1,175 @@
+"""The rows of one request's key: parameters in, records out, one cursor for all of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from django.db import OperationalError, connections, transaction
+
+from .failures import sqlstate
+from .protocol import Attempt, KeyedRequest, KeyRecord, StoredResponse
+from .sql import statements_for
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.backends.utils import CursorWrapper
+
+__all__ = ["KeyRows"]
+
+logger = logging.getLogger("django_idempotency")
+
+EVENTS_PER_KIND = 100  # events kept per key and kind; the tally counts all
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+class KeyRows:
+    """Runs the statements of ``sql`` for one request. Opens no transaction but for a count."""
+
+    def __init__(self, request: KeyedRequest, alias: str) -> None:
+        self.request = request
+        self.alias = alias
+        self.connection: BaseDatabaseWrapper = connections[alias]
+        self.sql = statements_for(alias)
+        self._cursor: CursorWrapper | None = None
+        self._reached: Any = None  # the driver's connection that the cursor belongs to
+
+    def claim(self) -> KeyRecord | None:
+        """Insert the key, or return what it holds; None = nobody is known to have it."""
+        if not self.sql.claim_reads:
+            found = self.look()
+            if found is None and self._execute(self.sql.claim, self._claimed()).rowcount != 1:
+                return self.held()
+            return found
+        try:
+            row = self._execute(self.sql.claim, (*self._claimed(), self._pk)).fetchone()
+        except OperationalError as error:
+            if sqlstate(error) != _LOCK_NOT_AVAILABLE:
+                raise
+            return self.held()  # a twin is committing
+        # No row: inserted by us, or by another after this statement's snapshot. The lock tells.
+        return None if row is None else self._record(row)
+
+    def look(self) -> KeyRecord | None:
+        """Read the key; None = it is not there."""
+        row = self._execute(self.sql.look, (self._pk,)).fetchone()
+        return None if row is None else self._record(row)
+
+    def held(self) -> KeyRecord:
+        """What the key holds, known to be there; unfinished = another request has it."""
+        record = self.look() or KeyRecord(attempt=Attempt(seed=self.request.seed))
+        return replace(record, busy=record.response is None)
+
+    def lock(self) -> KeyRecord | None:
+        """Lock the row and read it; None = someone else holds it."""
+        row = self._execute(self.sql.lock, (self._pk,)).fetchone()
+        return None if row is None else self._record(row)
+
+    def take_over(self, attempt: Attempt, *, renewed: bool) -> None:
+        """Make the locked row this request's; ``renewed`` = its counts begin anew."""
+        request, caller = self.request, self.request.caller
+        parameters = (
+            *(request.fingerprints[0], request.method, request.path, request.route),
+            *(request.record, caller.remote_addr, caller.user_agent, caller.request_id),
+            *(self._uuid(attempt.seed), attempt.number),
+            *(renewed, self.sql.span(request.retention), self._pk),
+        )
+        self._execute(self.sql.take_over, parameters)
+        if renewed:
+            self._execute(self.sql.forget_tally, (self._pk,))
+
+    def complete(self, response: StoredResponse, *, duration_ms: int) -> bool:
+        """Store the response in the locked row; False = it is gone, or has one already."""
+        headers = json.dumps(response.headers, separators=(",", ":"))
+        retention = self.request.retention
+        spans = (self.sql.span(retention / 2), self.sql.span(retention))
+        parameters = (response.status, headers, response.body, duration_ms, *spans, self._pk)
+        return bool(self._execute(self.sql.store, parameters).rowcount == 1)
+
+    def count_attempt(self) -> None:
+        self._execute(self.sql.failed, (self._pk,))
+
+    def count(
+        self,
+        kind: str,
+        *,
+        status: int | None,
+        duration_ms: int,
+        evidence: Mapping[str, str],
+        events: bool,
+    ) -> None:
+        """Add one to the tally of ``kind``; with ``events`` describe it, up to the bound."""
+        request, caller = self.request, self.request.caller
+        event = (
+            *(self._pk, kind, status, duration_ms, request.method, request.path),
+            *(caller.remote_addr, caller.user_agent, caller.request_id),
+            *(evidence.get("differences", ""), evidence.get("record", "")),
+        )
+        if self.sql.tally_tells:
+            limit = EVENTS_PER_KIND if events else 0
+            self._execute(self.sql.tally[kind], (self._pk, *event, limit))
+            return
+        with transaction.atomic(using=self.alias):
+            self._execute(self.sql.tally[kind], (self._pk,))
+            if events:
+                self._execute(self.sql.event[kind], (*event, self._pk, EVENTS_PER_KIND))
+
+    # -- parameters and rows
+
+    def _execute(self, statement: str, parameters: Sequence[Any]) -> CursorWrapper:
+        if self._cursor is None or self._reached is not self.connection.connection:
+            self._cursor = self.connection.cursor()  # 30 µs of CPU, so not for each statement
+            self._reached = self.connection.connection
+        self._cursor.execute(statement, parameters)
+        return self._cursor
+
+    @property
+    def _pk(self) -> Any:
+        return self._uuid(self.request.id)
+
+    def _uuid(self, value: uuid.UUID) -> Any:
+        return value if self.connection.features.has_native_uuid_field else value.hex
+
+    def _claimed(self) -> Sequence[Any]:
+        request, caller = self.request, self.request.caller
+        return (
+            *(self._pk, request.scope, request.key, request.fingerprints[0]),
+            *(request.method, request.path, request.route, request.record),
+            *(caller.remote_addr, caller.user_agent, caller.request_id),
+            *(self._uuid(request.seed), 1, self.sql.span(request.retention)),
+        )
+
+    def _record(self, row: Sequence[Any]) -> KeyRecord:
+        scope, key, fingerprint, attempts, seed, expires_at, expired, *rest = row
+        status, headers, body, record = rest
+        request = self.request
+        if (scope, key) != (request.scope, request.key):  # two pairs with one digest
+            logger.error("Two idempotency keys share the id %s; the second is refused.", request.id)
+            fingerprint = None
+        response = None
+        if status is not None:
+            pairs = tuple((name, value) for name, value in json.loads(headers))
+            content = None if body is None else bytes(body)
+            response = StoredResponse(status=status, headers=pairs, body=content)
+        return KeyRecord(
+            same_request=fingerprint in request.fingerprints,
+            attempt=Attempt(
+                number=attempts,
+                seed=seed if isinstance(seed, uuid.UUID) else uuid.UUID(str(seed)),
+                expires_at=_moment(expires_at),
+            ),
+            response=response,
+            expired=response is not None and bool(expired),
+            record=record or "",
+        )
+
+
+def _moment(value: Any) -> datetime:
+    """A time as a cursor returns it: SQLite gives text, naive ones are in UTC."""
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
