@@ -26,8 +26,9 @@ from tests.orders.views import OrderAPIView, plain_answer
 from tests.sender import ROWS, Sender, new_key
 
 pytestmark = pytest.mark.urls(__name__)
-DRF_WAYS = ["/apiview/", "/viewset/", "/viewset/reorder/", "/function/"]
-PLAIN_WAYS = ["/plain/", "/class/", "/async/"]
+BY_TOKEN = ["/apiview/", "/function/"]
+BY_SESSION = ["/plain/", "/async/"]
+every_kind = pytest.mark.parametrize("way", [*BY_TOKEN, *BY_SESSION])
 
 
 class ThreeAMinute(UserRateThrottle):
@@ -68,7 +69,7 @@ def callers(way: str) -> dict[str, Any]:
     for name in ("alice", "bob"):
         user, token = user_and_token(name)
         sender = Sender()
-        if way in DRF_WAYS:
+        if way in BY_TOKEN:
             sender.client.defaults["HTTP_AUTHORIZATION"] = token
         else:
             sender.client.force_login(user)
@@ -76,7 +77,7 @@ def callers(way: str) -> dict[str, Any]:
     return senders
 
 
-@pytest.mark.parametrize("way", [*DRF_WAYS, *PLAIN_WAYS])
+@every_kind
 @pytest.mark.parametrize("squatter", ["bob", "nobody"])
 def test_s1_s2_a_key_is_its_callers_own(send: Any, way: str, squatter: str) -> None:
     """S1, S2: whoever came first, another user or nobody, each has his own execution and body."""
@@ -115,7 +116,7 @@ def test_s3_a_deactivated_user_gets_no_replay(send: Any) -> None:
     assert IdempotencyKey.objects.get().replay_count == 0
 
 
-@pytest.mark.parametrize("way", PLAIN_WAYS)
+@pytest.mark.parametrize("way", BY_SESSION)
 def test_s3_a_session_that_ended_gets_no_replay(send: Any, way: str) -> None:
     """S3: of a deactivated user, or logged out: a stranger, who runs his own request."""
     user, _ = user_and_token("alice")
@@ -154,7 +155,7 @@ def without(response: Any, key: str) -> tuple[Any, ...]:
     return response.status_code, response.reason_phrase, headers, cookies, response.content
 
 
-@pytest.mark.parametrize("way", [*DRF_WAYS, *PLAIN_WAYS])
+@every_kind
 @pytest.mark.parametrize("state", ["finished", "failed", "finished with another body"])
 def test_s4_a_foreign_key_is_like_an_unknown_one(
     send: Any, after: Any, way: str, state: str

@@ -30,8 +30,8 @@ class Versioned(OrderAPIView):
 
 
 urlpatterns = [
-    path("v1/orders/", OrderAPIView.as_view()),
     path("s8/", Versioned.as_view()),
+    path("s8/other/", Versioned.as_view()),
     re_path(r"^line/(?s:.+)$", plain_function),
     path("", include("tests.urls")),
 ]
@@ -150,7 +150,7 @@ def test_s7_no_bytes_break_the_server(live_server: Any, value: bytes) -> None:
 
 OTHERS: dict[str, dict[str, Any]] = {
     "method": {"method": "PATCH"},
-    "path": {"path": "/v1/orders/"},
+    "path": {"path": "/s8/other/"},
     "query": {"path": "/s8/?notify=1"},
     "media type": {"body": '{"sku": "tea", "qty": 1}', "content_type": "application/foo+json"},
     "body": {"body": {"sku": "tea", "qty": 2}},
@@ -199,13 +199,10 @@ SPLITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("split", SPLITS)
-@pytest.mark.parametrize("swapped", [False, True])
-def test_s9_two_splits_of_one_text_are_two_requests(
-    send: Any, settings: Any, split: str, swapped: bool
-) -> None:
+def test_s9_two_splits_of_one_text_are_two_requests(send: Any, settings: Any, split: str) -> None:
     """S9: each part has its length before it, so no two requests meet by where they are cut."""
     settings.IDEMPOTENCY = {"FINGERPRINT_HEADERS": ["X-A", "X-B"]}
-    first, second = SPLITS[split][::-1] if swapped else SPLITS[split]
+    first, second = SPLITS[split]
     key = new_key()
     assert send(**{"path": "/plain/", "key": key, **first}).status_code == 201
 
@@ -220,12 +217,14 @@ def test_s9_every_digest_tells_its_parts_apart() -> None:
     assert content_digest([b"ab", b""]) != content_digest([b"ab"])
     assert content_digest([b"1:a"]) != content_digest([b"", b"a"])
     key = "0123456789abcdef"
-    assert key_id("user:1", "2" + key) != key_id("user:12", key)
+    left, right = key_id("user:1", "2" + key), key_id("user:12", key)
+    assert left.bytes[:8] != right.bytes[:8]  # of the key
+    assert left.bytes[8:] != right.bytes[8:]  # of the pair
     assert key_id("user:1", key) != key_id("user:2", key)
     assert signed_salt("user:1", "2" + key) != signed_salt("user:12", key)
-    left = field_digests([("ab", "c")], secret=b"s", salt=b"t")
-    right = field_digests([("a", "bc")], secret=b"s", salt=b"t")
-    assert left["ab"] != right["a"]
+    (one,) = field_digests([("ab", "c")], secret=b"s", salt=b"t").values()
+    (other,) = field_digests([("a", "bc")], secret=b"s", salt=b"t").values()
+    assert one != other
 
 
 # -- logs
@@ -241,37 +240,36 @@ HOSTILE_KEYS = [
 ]
 
 
-@pytest.mark.parametrize("key", HOSTILE_KEYS)
 @pytest.mark.parametrize("way", ["/plain/", "/apiview/", "/line/a%0Aidempotency%20outcome=b/"])
-def test_s23_a_request_is_one_line_and_no_key(send: Any, caplog: Any, key: str, way: str) -> None:
+def test_s23_a_request_is_one_line_and_no_key(send: Any, caplog: Any, way: str) -> None:
     """S23: neither the key nor a line of its making, in the log or in a refusal's body."""
     caplog.set_level(logging.INFO)
 
-    answers = [send(way, key=key), send(way, {"sku": "other"}, key=key)]
+    for key in HOSTILE_KEYS:
+        caplog.clear()
+        answers = [send(way, key=key), send(way, {"sku": "other"}, key=key)]
 
-    ours = [r for r in caplog.records if r.name == "django_idempotency"]
-    assert len(ours) == 2
-    value = key.strip('"')
-    for record in ours:
-        line = record.getMessage()
-        assert "\n" not in line
-        assert "\r" not in line
-        assert line.count(" outcome=") == 1
-        assert value not in line
-    assert answers[1].status_code in {400, 422}
-    assert value not in answers[1].content.decode()
+        value = key.strip('"')
+        lines = [r.getMessage() for r in caplog.records if r.name == "django_idempotency"]
+        assert len(lines) == 2
+        for line in lines:
+            assert line.splitlines() == [line]
+            assert line.count(" outcome=") == 1
+            assert value not in line
+        assert answers[1].status_code in {400, 422}
+        assert value not in answers[1].content.decode()
 
 
 def test_s23_an_error_does_not_spell_the_key(send: Any, after: Any, caplog: Any) -> None:
-    """S23: not even the traceback that ours writes when the store fails."""
+    """S23: not even in the traceback of a store that fails."""
     key = new_key()
     send("/plain/", key=key)
     Order.objects.all().delete()
     IdempotencyKey.objects.all().delete()
-    after(lambda request, order: IdempotencyKey.objects.all().delete())
+    after(lambda request, order: IdempotencyKey.objects.all().delete() and None)
 
     assert send("/plain/", key=key).status_code == 500
 
-    ours = [r for r in caplog.records if r.name.startswith("django_idempotency")]
-    assert key not in "".join(caplog.handler.format(record) for record in ours)
+    assert "TransactionManagementError" in caplog.text
+    assert key not in caplog.text
     assert not Order.objects.exists()

@@ -84,20 +84,20 @@ def test_s12_a_replay_gives_nobody_the_session(send: Any, after: Any, way: str) 
 
 
 @pytest.mark.parametrize("way", ["/apiview/", "/viewset/", "/viewset/reorder/", "/function/"])
-@pytest.mark.parametrize("accept", ["text/html", "text/html, */*;q=0.1", "text/*", "*/*"])
-def test_s14_no_browsable_page_is_stored(send: Any, way: str, accept: str) -> None:
+def test_s14_no_browsable_page_is_stored(send: Any, way: str) -> None:
     """S14: signed in by session, where the page would hold a CSRF token and the user's name."""
     send.client.force_login(get_user_model().objects.create_user("canary-alice"))
-    key = new_key()
 
-    for _ in range(2):
-        answer = send(way, key=key, Accept=accept)
-        assert answer.status_code == 201
-        assert answer["Content-Type"] == "application/json"
+    for accept in ("text/html", "text/html, */*;q=0.1", "text/*", "*/*"):
+        key = new_key()
+        for _ in range(2):
+            answer = send(way, key=key, Accept=accept)
+            assert answer.status_code == 201
+            assert answer["Content-Type"] == "application/json"
 
     stored = everything_stored().lower()
     assert not [word for word in ("<html", "csrf", "canary-alice") if word in stored]
-    assert Order.objects.count() == 1
+    assert Order.objects.count() == 4
 
 
 # -- rows that were tampered with
@@ -111,18 +111,17 @@ TAMPERED = [
 
 
 @every_kind
-@pytest.mark.parametrize("pair", TAMPERED)
-def test_s15_a_tampered_header_is_a_clean_500(send: Any, way: str, pair: list[str]) -> None:
+def test_s15_a_tampered_header_is_a_clean_500(send: Any, way: str) -> None:
     """S15: a line break in a stored name or value splits no response and runs nothing."""
     key = new_key()
     send(way, key=key)
-    IdempotencyKey.objects.update(response_headers=json.dumps([pair]))
 
-    replay = send(way, key=key)
-
-    assert replay.status_code == 500
-    assert not replay.cookies
-    assert not {"X-A", "X-B", "Set-Cookie"} & set(replay.headers)
+    for pair in TAMPERED:
+        IdempotencyKey.objects.update(response_headers=json.dumps([pair]))
+        replay = send(way, key=key)
+        assert replay.status_code == 500
+        assert not replay.cookies
+        assert not {"X-A", "X-B", "Set-Cookie"} & set(replay.headers)
     assert Order.objects.count() == 1
 
 
@@ -220,8 +219,9 @@ def test_s25_a_view_that_says_more_about_caches_is_kept(send: Any, after: Any, w
         assert send(way, key=key)["Cache-Control"] == "private, max-age=5"
 
 
-def test_s26_bytes_are_what_they_are_declared_to_be(send: Any) -> None:
+def test_s26_bytes_are_what_they_are_declared_to_be(send: Any, settings: Any) -> None:
     """S26: XML stored, JSON or anything asked: XML that says it is XML, and no sniffing."""
+    settings.SECURE_CONTENT_TYPE_NOSNIFF = False  # Django's middleware would add it
     key = new_key()
     first = send("/two-forms/", key=key, Accept="application/xml")
     assert first["Content-Type"].startswith("application/xml")

@@ -15,7 +15,7 @@ from tests.orders.models import Order
 from tests.sender import new_key
 
 pytestmark = pytest.mark.postgres
-every_kind = pytest.mark.parametrize("way", ["/apiview/", "/function/", "/plain/", "/async/"])
+every_kind = pytest.mark.parametrize("way", ["/apiview/", "/plain/", "/async/"])
 KEYS, TALLIES = (model._meta.db_table for model in (IdempotencyKey, KeyTally))
 
 
