@@ -66,8 +66,9 @@ match os.environ.get("TEST_DB", "postgres"):
         _message = f"TEST_DB must be postgres or sqlite, not {_unknown!r}."
         raise ImproperlyConfigured(_message)
 
-for _entry in DATABASES.values():
-    _entry["ATOMIC_REQUESTS"] = os.environ.get("TEST_ATOMIC_REQUESTS") == "1"
+# Not on the other one: Django would open a transaction there for each request, and pytest-django
+# keeps tests that do not ask for it away from it.
+DATABASES["default"]["ATOMIC_REQUESTS"] = os.environ.get("TEST_ATOMIC_REQUESTS") == "1"
 
 SECRET_KEY = "the-tests-need-a-key-but-nothing-to-hide"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast, for tests only

@@ -1,7 +1,8 @@
-"""Row X8 of the specification: the connection is lost at COMMIT, and nobody knows on which side."""
+"""Rows X8 and E10 of the specification: a COMMIT lost on either side, and a real deadlock."""
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from django.db import connections, transaction
 
 from tests.commit_proxy import losing_the_commit
+from tests.conformance.views_more import Background
 from tests.orders.models import Order
 from tests.sender import new_key
 
@@ -86,3 +88,29 @@ def test_x8_another_request_is_refused_on_either_side(send: Any) -> None:
 
         assert other.status_code == status
         assert Order.objects.count() == rows
+
+
+def test_e10_a_real_deadlock_is_retried_to_success(send: Any, after: Any) -> None:
+    """E10: two requests that lock two rows crosswise: one is told to retry, both end as one."""
+    # PostgreSQL looks for deadlocks after a second.
+    rows = [Order.objects.create(sku=sku) for sku in ("left", "right")]
+    both_hold_one = threading.Barrier(2, timeout=20)
+
+    def behave(request: Any, order: Order) -> None:
+        mine, other = rows if order.qty == 1 else rows[::-1]
+        Order.objects.select_for_update().get(pk=mine.pk)
+        if not both_hold_one.broken:
+            both_hold_one.wait()
+        Order.objects.select_for_update().get(pk=other.pk)
+
+    after(behave)
+    requests = [({"sku": "tea", "qty": qty}, new_key()) for qty in (1, 2)]
+    running = [Background("/apiview/", body, key=key) for body, key in requests]
+    statuses = sorted(request.answer().status_code for request in running)
+    both_hold_one.abort()
+
+    assert statuses == [201, 503]
+    retries = [send("/apiview/", body, key=key) for body, key in requests]
+    assert [retry.status_code for retry in retries] == [201, 201]
+    assert sorted("Idempotent-Replayed" in retry for retry in retries) == [False, True]
+    assert Order.objects.filter(sku="tea").count() == 2

@@ -201,7 +201,7 @@ def no_database(monkeypatch: pytest.MonkeyPatch) -> Any:
     return down
 
 
-@in_thread_way
+@every_way
 def test_x6_a_store_that_is_down_fails_closed(
     send: Any, after: Any, no_database: Any, way: str
 ) -> None:
