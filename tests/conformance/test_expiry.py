@@ -116,9 +116,9 @@ def test_t4_the_purge_takes_finished_expired_keys_in_batches(send: Any) -> None:
     with CaptureQueriesContext(connection) as captured:
         call_command("purge_idempotency_keys", batch_size=2)
 
-    start = f"DELETE FROM {connection.ops.quote_name(IdempotencyKey._meta.db_table)}"
-    texts = [query["sql"] for query in captured.captured_queries]
-    assert sum(text.startswith(start) for text in texts) >= 3  # two, two and one
+    table = connection.ops.quote_name(IdempotencyKey._meta.db_table)
+    deletes = [q["sql"] for q in captured.captured_queries if q["sql"].startswith("DELETE")]
+    assert sum(table in text for text in deletes) >= 3  # two, two and one
     assert IdempotencyKey.objects.get().key == live
     assert KeyEvent.objects.count() == 1
     assert is_replay(send("/apiview/", key=live))
