@@ -46,6 +46,7 @@ class Settings:
     FINGERPRINT_KEYS: Collection[str] | None = _setting(None, rules.secret_list)
     RETENTION: timedelta = _setting(timedelta(hours=24), rules.duration)
     ON_EXPIRED: str = _setting("execute", rules.one_of("execute", "reject"))
+    MAX_CRASHES: int = _setting(10, rules.whole(1, 10_000))
     IN_FLIGHT: str = _setting("reject", rules.one_of("reject", "wait"))
     IN_FLIGHT_STATUS: int = _setting(409, rules.one_of(409, 423, 503))
     WAIT: timedelta = _setting(timedelta(seconds=5), rules.duration)

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
-from .exceptions import KeyExpired, KeyInProgress, KeyReused
+from .exceptions import AttemptsExhausted, KeyExpired, KeyInProgress, KeyReused
 from .protocol import (
     Attempt,
     Conflict,
     Decision,
     Execute,
+    Exhausted,
     InFlight,
     KeyedRequest,
     KeyRecord,
@@ -60,6 +61,7 @@ def run(
         KeyInProgress: another request holds the key.
         KeyReused: the key belongs to a different request.
         KeyExpired: the key is past its retention and must not be used again.
+        AttemptsExhausted: too many executions of the key died without a word.
         StoreUnavailable, OutcomeUnknown: the database failed.
     """
     store = Store(request)
@@ -106,7 +108,7 @@ def _answer(decision: Decision, record: KeyRecord, trail: Trail, codec: Codec[R]
     if isinstance(decision, InFlight):
         trail.became(Outcome.IN_FLIGHT, None)
         raise KeyInProgress(status=request.in_flight_status)
-    raise KeyExpired
+    raise AttemptsExhausted if isinstance(decision, Exhausted) else KeyExpired
 
 
 def _pauses(wait: float) -> Iterator[float]:

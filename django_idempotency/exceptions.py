@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 __all__ = [
     "AnonymousRefused",
+    "AttemptsExhausted",
     "ExecutionFailed",
     "IdempotencyError",
     "KeyExpired",
@@ -122,6 +123,16 @@ class KeyExpired(IdempotencyError):
     detail = (
         "This key is older than its retention, so its response is gone. Look up whether the "
         "operation took place; send a new key only if it did not."
+    )
+
+
+class AttemptsExhausted(IdempotencyError):
+    status = HTTPStatus.CONFLICT
+    slug = "attempts-exhausted"
+    title = "Attempts exhausted"
+    detail = (
+        "This request was begun several times and its server died each time, so it is not tried "
+        "again. Nothing was kept. Tell the operator; do not send it with a new key."
     )
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "Conflict",
     "Decision",
     "Execute",
+    "Exhausted",
     "Expired",
     "InFlight",
     "KeyRecord",
@@ -81,6 +82,7 @@ class KeyedRequest:
     never_store: frozenset[int] = frozenset()  # returned statuses that count as "did not happen"
     store_errors: bool = False  # keep returned statuses of 500 and up, too
     reuse_expired: bool = True
+    max_crashes: int = 10  # executions that ended without a word, before no more are begun
     in_flight_status: int = HTTPStatus.CONFLICT
     conflict_status: int = HTTPStatus.UNPROCESSABLE_ENTITY
     id: uuid.UUID = field(init=False)
@@ -109,7 +111,7 @@ class StoredResponse:
 class Attempt:
     """What a running view may know of its key."""
 
-    number: int = 1  # 1 for the first execution that was begun
+    number: int = 1  # executions begun so far, this one included
     seed: uuid.UUID
     expires_at: datetime | None = None
 
@@ -123,7 +125,8 @@ class KeyRecord:
     response: StoredResponse | None = None  # None until a request completed
     expired: bool = False
     busy: bool = False  # another request holds it
-    ours: bool = False  # claimed or taken over by this request, just now
+    ours: bool = False  # claimed, taken over or begun again by this request, just now
+    exhausted: bool = False  # unfinished, and too many of its workers died
     record: str = ""  # what was kept of the request that owns it
 
 
@@ -152,7 +155,12 @@ class Expired:
     """The key is past its retention and must not be used again."""
 
 
-Decision = Execute | Replay | Conflict | InFlight | Expired
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """The request seems to kill its workers, and is not tried again."""
+
+
+Decision = Execute | Replay | Conflict | InFlight | Expired | Exhausted
 
 
 def decide(record: KeyRecord) -> Decision:
@@ -167,6 +175,8 @@ def decide(record: KeyRecord) -> Decision:
         return Conflict()
     if record.busy:
         return InFlight()
+    if record.exhausted:
+        return Exhausted()
     if record.response is None:
         return Execute()
     return Replay(record.response)

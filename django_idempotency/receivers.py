@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db.models import Q
 from django.db.models.signals import post_delete
@@ -15,9 +16,12 @@ __all__ = ["connect"]
 
 
 def connect() -> None:
-    post_delete.connect(
-        forget_user, sender=get_user_model(), dispatch_uid="django_idempotency.forget_user"
-    )
+    """Listen to the user model and its proxies: each is a sender of its own."""
+    user = get_user_model()
+    for model in apps.get_models():
+        if model._meta.concrete_model is user:
+            uid = f"django_idempotency.forget_user.{model._meta.label}"
+            post_delete.connect(forget_user, sender=model, dispatch_uid=uid)
 
 
 def forget_user(*, instance: Any, **kwargs: Any) -> None:

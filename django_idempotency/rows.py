@@ -41,7 +41,7 @@ class KeyRows:
 
     def claim(self) -> KeyRecord | None:
         """Insert the key, or return what it holds; None = nobody is known to have it."""
-        if not self.sql.claim_reads:
+        if not self.sql.compound:
             found = self.look()
             if found is None and self._execute(self.sql.claim, self._claimed()).rowcount != 1:
                 return self.held()
@@ -70,6 +70,22 @@ class KeyRows:
         row = self._execute(self.sql.lock, (self._pk,)).fetchone()
         return None if row is None else self._record(row)
 
+    def begin_again(self, seen: KeyRecord) -> KeyRecord:
+        """Count one more execution of an unfinished key; it must still be as ``seen``.
+
+        Of twins that come at once one succeeds; for the others the key is busy.
+        """
+        number, retention = seen.attempt.number, self.request.retention
+        parameters = (self.sql.span(retention / 2), self.sql.span(retention), self._pk, number)
+        if self._execute(self.sql.begin_again, parameters).rowcount == 1:
+            return replace(seen, attempt=replace(seen.attempt, number=number + 1), ours=True)
+        return replace(seen, busy=True) if self.sql.compound else self.held()
+
+    def failures(self) -> int:
+        """How many executions of the key were rolled back, and lived to say so."""
+        row = self._execute(self.sql.failures, (self._pk,)).fetchone()
+        return 0 if row is None else int(row[0])
+
     def take_over(self, attempt: Attempt, *, renewed: bool) -> None:
         """Make the locked row this request's; ``renewed`` = its counts begin anew."""
         request, caller = self.request, self.request.caller
@@ -91,9 +107,6 @@ class KeyRows:
         parameters = (response.status, headers, response.body, duration_ms, *spans, self._pk)
         return bool(self._execute(self.sql.store, parameters).rowcount == 1)
 
-    def count_attempt(self) -> None:
-        self._execute(self.sql.failed, (self._pk,))
-
     def count(
         self,
         kind: str,
@@ -110,7 +123,7 @@ class KeyRows:
             *(caller.remote_addr, caller.user_agent, caller.request_id),
             *(evidence.get("differences", ""), evidence.get("record", "")),
         )
-        if self.sql.tally_tells:
+        if self.sql.compound:
             limit = EVENTS_PER_KIND if events else 0
             self._execute(self.sql.tally[kind], (self._pk, *event, limit))
             return

@@ -66,8 +66,7 @@ def _slots(columns: tuple[str, ...], computed: int) -> str:
 class Statements:
     """Portable texts; SQLite, MariaDB and MySQL run these."""
 
-    claim_reads = False  # whether claim also reads the row that was there
-    tally_tells = False  # whether tally also inserts the event
+    compound = False  # whether one statement does the work of two, see PostgresStatements
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.vendor = connection.vendor
@@ -87,12 +86,13 @@ class Statements:
         self.lock = f"{self.look} {self._lock_clause(connection)}".rstrip()
         self.take_over = self._take_over()
         self.store = self._store()
-        attempts = self.quote("attempts")
-        self.failed = (
-            f"UPDATE {self.key} SET {attempts} = {attempts} + 1 WHERE {self.quote('id')} = %s"
-        )
+        self.begin_again = self._begin_again()
         self.tally = {kind: self._tally(kind) for kind in COUNTED}
         self.event = {kind: self._event(kind) for kind in COUNTED}
+        self.failures = (
+            f"SELECT {self.quote('failure_count')} FROM {self.tallies} "
+            f"WHERE {self.quote('key_id')} = %s"
+        )
         self.forget_tally = f"DELETE FROM {self.tallies} WHERE {self.quote('key_id')} = %s"
 
     def span(self, duration: timedelta) -> Any:
@@ -153,17 +153,35 @@ class Statements:
             f"{self.quote('expires_at')} = {self.later} WHERE {self.quote('id')} = %s"
         )
 
+    def _begin_again(self) -> str:
+        """Count another execution, unless the key is finished or another began it."""
+        attempts = self.quote("attempts")
+        return (
+            f"UPDATE {self.key} SET {attempts} = {attempts} + 1, {self._kept_anew()} "
+            f"WHERE {self._as_seen()}"
+        )
+
+    def _as_seen(self) -> str:
+        id_, attempts, completed = map(self.quote, ("id", "attempts", "completed_at"))
+        return f"{id_} = %s AND {attempts} = %s AND {completed} IS NULL"
+
+    def _kept_anew(self) -> str:
+        """Give a key that has lived for long a whole retention, so that it can replay."""
+        expires = self.quote("expires_at")
+        return (
+            f"{expires} = CASE WHEN {expires} < {self.later} THEN {self.later} ELSE {expires} END"
+        )
+
     def _store(self) -> str:
-        """Store a response. An old key's is kept anew, or it would be gone at once.
+        """Store a response.
 
         A first execution leaves the expiry as it is: an indexed column that does not change
         keeps the update within its page.
         """
-        completed, expires = self.quote("completed_at"), self.quote("expires_at")
+        completed = self.quote("completed_at")
         return (
             f"UPDATE {self.key} SET {self._assignments(STORED, '%s')}, {completed} = {self.now}, "
-            f"{expires} = CASE WHEN {expires} < {self.later} THEN {self.later} ELSE {expires} END "
-            f"WHERE {self.quote('id')} = %s AND {completed} IS NULL"
+            f"{self._kept_anew()} WHERE {self.quote('id')} = %s AND {completed} IS NULL"
         )
 
     def _counted(self, kind: str, never: str = "NULL") -> tuple[str, str]:
@@ -195,10 +213,9 @@ class Statements:
 
 
 class PostgresStatements(Statements):
-    """One round trip for a claim, one for a count with its event."""
+    """One round trip where others take two: claim and read, lock and count, count and tell."""
 
-    claim_reads = True
-    tally_tells = True
+    compound = True
 
     def span(self, duration: timedelta) -> Any:
         return duration
@@ -214,6 +231,13 @@ class PostgresStatements(Statements):
             f"WHERE {_UNFLUSHED} AND set_config('lock_timeout', '{LOCK_TIMEOUT}', true) <> '' "
             f"ON CONFLICT DO NOTHING) SELECT {self.columns} {self.by_id}"
         )
+
+    def _as_seen(self) -> str:
+        id_ = self.quote("id")
+        free = (
+            f"SELECT {id_} FROM {self.key} WHERE {super()._as_seen()} FOR NO KEY UPDATE SKIP LOCKED"
+        )
+        return f"{id_} = ({free}) AND {_UNFLUSHED}"
 
     def _tally(self, kind: str) -> str:
         columns, values = self._counted(kind, never="NULL::timestamptz")

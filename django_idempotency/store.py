@@ -61,9 +61,9 @@ class Store:
     def reserve(self) -> KeyRecord:
         """Claim the key and commit, or say what it holds.
 
-        A key that nothing counts under (unfinished, or expired where expired keys may be used
-        again) is given to this request. From here on its fingerprint is the only one that may
-        execute.
+        A key that nothing counts under (unfinished and not being run, or expired where expired
+        keys may be used again) is given to this request, and the execution that follows is
+        counted. From here on its fingerprint is the only one that may execute.
 
         Raises:
             StoreUnavailable: the database failed; nothing has run.
@@ -72,10 +72,7 @@ class Store:
         self._refuse_enclosing_transaction()
         for remaining in reversed(range(ATTEMPTS_TO_CLAIM)):
             try:
-                record = self.rows.claim()
-                if record is None:
-                    return self._given(Attempt(seed=self.request.seed))
-                return self._take_over() if self._is_free(record) else record
+                return self._reserved(self.rows.claim())
             except Error as error:
                 if remaining and sqlstate(error).startswith("40"):
                     continue  # serialization failure: begin again, it is mostly a replay now
@@ -89,16 +86,36 @@ class Store:
         if blocks and not getattr(blocks[-1], "_from_testcase", False):
             raise ImproperlyConfigured(_ENCLOSED)
 
-    def _is_free(self, record: KeyRecord) -> bool:
-        """Whether nothing counts under the key, though it names another request or an old one.
+    def _reserved(self, seen: KeyRecord | None) -> KeyRecord:
+        if seen is None:
+            return KeyRecord(attempt=Attempt(seed=self.request.seed), ours=True)
+        if seen.busy:
+            return seen
+        if self._is_free(seen):
+            return self._take_over()
+        return self._begin_again(seen) if seen.response is None else seen
 
-        An unfinished key of the same request needs no take-over: who gets its lock runs it.
-        """
-        if record.busy or record.ours:
-            return False
+    def _is_free(self, record: KeyRecord) -> bool:
+        """Whether nothing counts under the key, though it names another request or an old one."""
         if record.response is None:
             return not record.same_request
         return record.expired and self.request.reuse_expired
+
+    def _begin_again(self, seen: KeyRecord) -> KeyRecord:
+        """Begin another execution of this very request, which nobody has finished."""
+        begun, limit = seen.attempt.number, self.request.max_crashes
+        exhausted = begun >= limit and begun - self.rows.failures() >= limit
+        # MySQL updates no row that it cannot lock without waiting, unless it is locked before.
+        features = self.rows.connection.features
+        if not exhausted and (self.rows.sql.compound or not features.has_select_for_update):
+            return self.rows.begin_again(seen)
+        with self._transaction():
+            found = self.rows.lock()
+            if found is None:
+                return replace(seen, busy=True)
+            if found.response is not None:
+                return found
+            return replace(found, exhausted=True) if exhausted else self.rows.begin_again(found)
 
     def _take_over(self) -> KeyRecord:
         """Give a free key to this request, unless another was quicker."""
@@ -109,14 +126,11 @@ class Store:
             if not self._is_free(found):
                 return found
             attempt = Attempt(
-                number=1 if found.expired else found.attempt.number,
+                number=1 if found.expired else found.attempt.number + 1,
                 # An outbound key must not outlive the request it was made for.
                 seed=self.request.seed,
             )
             self.rows.take_over(attempt, renewed=found.response is not None)
-        return self._given(attempt)
-
-    def _given(self, attempt: Attempt) -> KeyRecord:
         return KeyRecord(attempt=attempt, ours=True)
 
     # -- around the view
@@ -174,12 +188,3 @@ class Store:
     def abandon(self) -> None:
         """Let the transaction end in a rollback: the returned response is not final."""
         transaction.set_rollback(True, using=self.alias)
-
-    # -- after the view
-
-    def note_failure(self) -> None:
-        """Count a failed execution on the key, unless the next one has it already."""
-        with self._transaction():
-            found = self.rows.lock()
-            if found is not None and found.response is None:
-                self.rows.count_attempt()

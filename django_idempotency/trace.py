@@ -96,8 +96,6 @@ class Trail:
                 evidence=self.evidence,
                 events=self.events,
             )
-            if self.outcome is Outcome.FAILED:
-                self.store.note_failure()
         except Error:
             # The answer stands: a replay that cannot be counted is still the right answer.
             logger.exception("A keyed request could not be recorded in the audit trail.")

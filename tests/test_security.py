@@ -9,24 +9,7 @@ from typing import Any
 
 import django_idempotency
 from django_idempotency.models import IdempotencyKey
-from tests.orders.models import Order
-from tests.sender import Sender, new_key
-
-
-def test_s4_a_foreign_key_looks_like_an_unknown_one(send: Any, django_user_model: Any) -> None:
-    """S1, S2, S4: the same answer, whether another principal used the key or nobody did."""
-    other = Sender()
-    other.client.force_login(django_user_model.objects.create_user("till"))
-    foreign, unknown = new_key(), new_key()
-    other("/plain/", key=foreign)
-
-    answers = [send("/plain/", {"qty": 5}, key=key) for key in (foreign, unknown)]
-
-    assert [answer.status_code for answer in answers] == [201, 201]
-    assert {frozenset(dict(answer.items())) for answer in answers} == {
-        frozenset(answers[0].headers)
-    }
-    assert Order.objects.count() == 3
+from tests.sender import new_key
 
 
 def test_s15_a_tampered_header_cannot_split_a_response(send: Any) -> None:
@@ -62,8 +45,9 @@ def test_s25_replays_and_refusals_are_not_for_caches(send: Any) -> None:
     assert send("/plain/", {"qty": 2}, key=key)["Cache-Control"] == "no-store"
 
 
-def test_s26_a_replay_is_what_it_says_it_is(send: Any) -> None:
+def test_s26_a_replay_is_what_it_says_it_is(send: Any, settings: Any) -> None:
     """S26: the stored media type, whatever is asked for, and no sniffing."""
+    settings.SECURE_CONTENT_TYPE_NOSNIFF = False  # Django's middleware would add it
     key = new_key()
     send("/plain/", key=key)
 

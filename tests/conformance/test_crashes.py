@@ -77,6 +77,57 @@ def test_x1_killed_in_the_view(send: Any, after: Any, way: str) -> None:
 
 
 @pytest.mark.usefixtures("patient")
+@every_way
+def test_s20_a_request_that_kills_its_workers_is_not_tried_for_ever(
+    send: Any, after: Any, settings: Any, way: str
+) -> None:
+    """S20: after MAX_CRASHES the view is not reached; failures that say so do not count."""
+    settings.IDEMPOTENCY = {**settings.IDEMPOTENCY, "MAX_CRASHES": 2}
+    key = new_key()
+
+    def fail(request: Any, order: Order) -> None:
+        raise RuntimeError
+
+    after(fail)
+    assert [send(way, key=key).status_code for _ in range(3)] == [500] * 3
+    after(die)
+    assert [in_child(lambda: Sender()(way, key=key)) for _ in range(2)] == [signal.SIGKILL] * 2
+    after(usual)
+
+    refused = send(way, key=key)
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "idempotency_attempts_exhausted")
+    assert "Retry-After" not in refused
+    assert send(way, key=key).status_code == 409
+    assert not Order.objects.exists()
+    assert IdempotencyKey.objects.get().attempts == 5
+    assert send(way, {"sku": "oil"}, key=key).status_code == 201  # another request may have it
+
+
+@pytest.mark.usefixtures("patient")
+@every_way
+def test_attempts_count_the_executions_that_were_begun(send: Any, after: Any, way: str) -> None:
+    """Failed, killed or successful; replays and refusals are none."""
+    key, seen = new_key(), []
+
+    def fail(request: Any, order: Order) -> None:
+        raise RuntimeError
+
+    def tell(request: Any, order: Order) -> None:
+        seen.append(getattr(request, "_request", request).idempotency.attempt)
+
+    after(fail)
+    assert send(way, key=key).status_code == 500
+    after(die)
+    assert in_child(lambda: Sender()(way, key=key)) == signal.SIGKILL
+    after(tell)
+    assert [send(way, key=key).status_code for _ in range(2)] == [201, 201]
+
+    assert seen == [3]
+    assert IdempotencyKey.objects.get().attempts == 3
+
+
+@pytest.mark.usefixtures("patient")
 @in_thread_way
 def test_x2_killed_after_the_commit(send: Any, after: Any, way: str) -> None:
     """X2, R6: the response never left; the retry replays it, in another process."""
@@ -201,7 +252,7 @@ def no_database(monkeypatch: pytest.MonkeyPatch) -> Any:
     return down
 
 
-@in_thread_way
+@every_way
 def test_x6_a_store_that_is_down_fails_closed(
     send: Any, after: Any, no_database: Any, way: str
 ) -> None:

@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from django.core import mail
 from django.core.exceptions import PermissionDenied
 from django.db import connection, transaction
+from django.db.models.signals import post_save
 from django.http import Http404, HttpResponse, JsonResponse
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
@@ -379,15 +381,27 @@ def test_r2_a_replay_shows_what_was_answered_not_what_is(send: Any, way: str) ->
 
 
 @pytest.mark.parametrize("way", ["/apiview/", "/viewset/", "/function/", "/plain/", "/class/"])
-def test_r4_a_replay_runs_no_callbacks(send: Any, after: Any, way: str) -> None:
-    """R4: on_commit hooks fire once."""
-    key, sent = new_key(), []
-    after(lambda request, order: transaction.on_commit(lambda: sent.append(order.pk)))
+def test_r4_a_replay_runs_no_callbacks(send: Any, after: Any, mailoutbox: Any, way: str) -> None:
+    """R4: on_commit hooks, mail and the signals of the view's rows: once each."""
+    key, committed, saved = new_key(), [], []
 
-    for _ in range(3):
-        assert send(way, key=key).status_code == 201
+    def behave(request: Any, order: Order) -> None:
+        mail.send_mail("placed", "", None, ["till@example.org"])
+        transaction.on_commit(lambda: committed.append(order.pk))
 
-    assert sent == [Order.objects.get().pk]
+    def receive(instance: Order, **kwargs: Any) -> None:
+        saved.append(instance.pk)
+
+    after(behave)
+    post_save.connect(receive, sender=Order)
+    try:
+        for _ in range(3):
+            assert send(way, key=key).status_code == 201
+    finally:
+        post_save.disconnect(receive, sender=Order)
+
+    assert committed == saved == [Order.objects.get().pk]
+    assert [message.subject for message in mailoutbox] == ["placed"]
 
 
 def test_e5_the_key_of_a_failed_request_is_unfinished(send: Any, after: Any) -> None:

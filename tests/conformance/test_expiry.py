@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_idempotency import rows
@@ -111,8 +113,12 @@ def test_t4_the_purge_takes_finished_expired_keys_in_batches(send: Any) -> None:
     send("/apiview/", key=live)
     send("/apiview/", key=live)
 
-    call_command("purge_idempotency_keys", batch_size=2)
+    with CaptureQueriesContext(connection) as captured:
+        call_command("purge_idempotency_keys", batch_size=2)
 
+    table = connection.ops.quote_name(IdempotencyKey._meta.db_table)
+    deletes = [q["sql"] for q in captured.captured_queries if q["sql"].startswith("DELETE")]
+    assert sum(table in text for text in deletes) >= 3  # two, two and one
     assert IdempotencyKey.objects.get().key == live
     assert KeyEvent.objects.count() == 1
     assert is_replay(send("/apiview/", key=live))
