@@ -9,15 +9,15 @@ from django.contrib import admin
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
 
-from .models import IdempotencyKey, KeyEvent
+from ..models import IdempotencyKey, KeyEvent
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
     from django.http import HttpRequest
 
-    from .models import IdempotencyKeyQuerySet
+    from ..models import IdempotencyKeyQuerySet
 
-__all__ = ["IdempotencyKeyAdmin", "IdempotencyKeyAdminMixin"]
+__all__ = ["IdempotencyKeyAdminMixin"]
 
 if TYPE_CHECKING:
     _Base = admin.ModelAdmin[IdempotencyKey]
@@ -143,8 +143,3 @@ def _spelled(event: KeyEvent) -> str:
         return ""
     changes = json.loads(event.differences)
     return ", ".join(f"{name} {change}" for name, change in changes.items())
-
-
-@admin.register(IdempotencyKey)
-class IdempotencyKeyAdmin(IdempotencyKeyAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
-    """The stock registration."""
