@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from django.db.models import Q
 
-from ..clock import DatabaseNow
+from django_idempotency.clock import DatabaseNow
 
 __all__ = ["IN_PROGRESS_FOR", "in_progress", "unfinished"]
 
