@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from ..models import IdempotencyKey
+from django_idempotency.models import IdempotencyKey
+
 from .desk import IdempotencyKeyAdminMixin
 
 __all__ = ["IdempotencyKeyAdmin", "IdempotencyKeyAdminMixin"]

@@ -1,58 +1,77 @@
-"""Keys and their history, for reading: a stored response that a person edits would be replayed."""
+"""The mixin that makes a ``ModelAdmin`` a desk for keys: what is shown where, and to whom."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin
-from django.utils.html import format_html, format_html_join
+from django.db.models import F
+from django.db.models.functions import Coalesce
+from django.utils.html import format_html
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
-from ..models import IdempotencyKey, KeyEvent
+from django_idempotency.conf import get_settings
+from django_idempotency.models import IdempotencyKey
+
+from . import filters, marks, story
+from .changelist import CappedPaginator, change_list_class
+from .search import find
+from .spelling import age
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from django.contrib.admin.views.main import ChangeList
     from django.db.models import QuerySet
-    from django.http import HttpRequest
+    from django.http import HttpRequest, HttpResponse
+    from django.utils.safestring import SafeString
 
-    from ..models import IdempotencyKeyQuerySet
+    from django_idempotency.models import IdempotencyKeyQuerySet
 
-__all__ = ["IdempotencyKeyAdminMixin"]
+    from .changelist import ListedKey
 
-if TYPE_CHECKING:
     _Base = admin.ModelAdmin[IdempotencyKey]
 else:
     _Base = object  # so that another admin's ModelAdmin can stand behind it
 
-_SHOWN_BYTES = 20_000  # of a stored body
-_PAYLOAD = "django_idempotency.view_payload"
+__all__ = ["IdempotencyKeyAdminMixin"]
+
+_TEMPLATES = "admin/django_idempotency/idempotencykey"
+_DATES = ("gte", "lt", "year", "month", "day")
 
 
 class IdempotencyKeyAdminMixin(_Base):
     """Everything but the base class, so that it combines with another admin's ``ModelAdmin``."""
 
-    list_display = (
-        "key",
-        "client",
-        "request_line",
-        "outcome",
-        "replays",
-        "conflicts",
-        "created_at",
+    change_list_template = f"{_TEMPLATES}/change_list.html"
+    # No column may be named "request": django-unfold calls its columns with one.
+    list_display = ("key_seen", "outcome", "asked", "client", "uses", "replays", "conflicts")
+    list_display_links = ("key_seen",)
+    list_filter = (
+        filters.StateFilter,
+        filters.ConflictsFilter,
+        filters.ReplayedFilter,
+        filters.ResponseFilter,
+        filters.MethodFilter,
+        filters.SinceFilter,
+        filters.ClientFilter,
+        filters.EndpointFilter,
     )
-    search_fields = ("key",)
-    search_help_text = _("The whole key")
-    list_filter = ("method",)
-    list_per_page = 50
+    search_fields = ("key",)  # shows the box; get_search_results() does the work
+    search_help_text = _(
+        "A whole key, a client or user name, a request id, or the beginning of a path."
+    )
+    date_hierarchy = "created_at"
     ordering = ("-created_at",)
+    list_per_page = 50
+    list_max_show_all = 200
+    list_select_related = ("tally",)
+    paginator = CappedPaginator
     show_full_result_count = False  # COUNT(*) is slow on the largest table of the site
+    show_facets = admin.ShowFacets.NEVER  # as above, once per filter
 
-    _facts = (
-        *("key", "client", "request_line", "route", "outcome", "attempts", "replays", "conflicts"),
-        *("created_at", "completed_at", "expires_at", "duration_ms", "remote_addr", "user_agent"),
-        *("request_id", "fingerprint", "trace"),
-    )
-    _payload = ("response_headers_shown", "response_shown")
+    # -- who may what
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -63,83 +82,75 @@ class IdempotencyKeyAdminMixin(_Base):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        allowed = request.user.has_perm(_PAYLOAD)
-        return (*self._facts, *self._payload) if allowed else self._facts
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Only dates. Django allows any of the model's own columns: ``?response_body__contains=``
+        would tell what is in a body to those who may not see it.
+        """
+        parameters = {getattr(spec, "parameter_name", None) for spec in self.list_filter}
+        return lookup in parameters or lookup in {f"created_at__{part}" for part in _DATES}
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return self.get_fields(request, obj)
+    # -- the list
 
     def get_queryset(self, request: HttpRequest) -> IdempotencyKeyQuerySet:
-        keys = cast("IdempotencyKeyQuerySet", super().get_queryset(request))
-        return keys.with_counts()
+        return cast("IdempotencyKeyQuerySet", super().get_queryset(request))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return change_list_class(cast("Hashable", super().get_changelist(request, **kwargs)))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[IdempotencyKey], search_term: str
     ) -> tuple[QuerySet[IdempotencyKey], bool]:
-        term = search_term.strip().strip('"')
-        if not term:
-            return queryset, False
-        pks = IdempotencyKey.objects.for_key(term).values("pk")
-        return queryset.filter(pk__in=pks), False
+        found = find(self.get_queryset(request), search_term.strip())
+        return queryset.filter(found.condition), False
 
-    @admin.display(description=_("client"), ordering="scope")
-    def client(self, key: IdempotencyKey) -> str:
-        return key.scope
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context = {"title": capfirst(self.opts.verbose_name_plural), "legend": marks.legend()}
+        return super().changelist_view(request, context | (extra_context or {}))
 
-    @admin.display(description=_("request"), ordering="path")
-    def request_line(self, key: IdempotencyKey) -> str:
-        return f"{key.method} {key.path}"
-
-    @admin.display(description=_("outcome"), ordering="response_status")
-    def outcome(self, key: IdempotencyKey) -> Any:
-        return _("unfinished") if key.response_status is None else key.response_status
-
-    @admin.display(description=_("replays"), ordering="replays")
-    def replays(self, key: Any) -> int:
-        return int(key.replays)
-
-    @admin.display(description=_("conflicting reuses"), ordering="conflicts")
-    def conflicts(self, key: Any) -> int:
-        return int(key.conflicts)
-
-    @admin.display(description=_("trace"))
-    def trace(self, key: IdempotencyKey) -> str:
-        rows = format_html_join(
-            "",
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{} ms</td><td>{}</td>"
-            "<td>{}</td><td>{}</td><td>{}</td></tr>",
-            (
-                (
-                    *(f"{event.at:%Y-%m-%d %H:%M:%S}", event.get_kind_display()),
-                    *(event.status or "-", event.duration_ms),
-                    *(event.remote_addr or "-", event.user_agent, event.request_id),
-                    _spelled(event),
-                )
-                for event in key.events.all()
-            ),
+    @admin.display(description=_("key, first seen"), ordering="created_at")
+    def key_seen(self, key: ListedKey) -> SafeString:
+        return format_html(
+            '<code class="idem-key" title="{}">{}</code>'
+            '<time class="idem-sub" datetime="{}" title="{}">{}</time>',
+            key.key,
+            key.key,
+            key.created_at.isoformat(),
+            key.created_at,
+            age(key.created_at, key.now),
         )
-        heads = [_("time"), _("kind"), _("status"), _("duration"), _("address")]
-        heads += [_("user agent"), _("request id"), _("differences")]
-        head = format_html_join("", "<th>{}</th>", ((name,) for name in heads))
-        return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", head, rows)
 
-    @admin.display(description=_("response headers"))
-    def response_headers_shown(self, key: IdempotencyKey) -> str:
-        pairs = json.loads(key.response_headers or "[]")
-        return format_html("<pre>{}</pre>", "\n".join(f"{name}: {value}" for name, value in pairs))
+    @admin.display(description=_("outcome"))
+    def outcome(self, key: ListedKey) -> SafeString:
+        return marks.badge(self._life(key).state, key.response_status)
 
-    @admin.display(description=_("response body"))
-    def response_shown(self, key: IdempotencyKey) -> Any:
-        if key.response_body is None:
-            return _("not stored")
-        body = bytes(key.response_body)
-        text = body[:_SHOWN_BYTES].decode("utf-8", "replace")
-        return format_html("<pre>{}</pre><p>{} bytes</p>", text, len(body))
+    @admin.display(description=_("asked for"))
+    def asked(self, key: IdempotencyKey) -> SafeString:
+        return format_html(
+            '<span class="idem-method">{}</span> <code>{}</code>', key.method, key.path
+        )
 
+    @admin.display(description=_("client"))
+    def client(self, key: ListedKey) -> SafeString:
+        if not key.client.name:
+            return format_html("{}", key.client.scope)
+        return format_html('{}<span class="idem-sub">{}</span>', key.client.name, key.client.scope)
 
-def _spelled(event: KeyEvent) -> str:
-    if not event.differences:
-        return ""
-    changes = json.loads(event.differences)
-    return ", ".join(f"{name} {change}" for name, change in changes.items())
+    @admin.display(description=_("uses"))
+    def uses(self, key: ListedKey) -> SafeString:
+        return marks.strip_svg(story.strip(self._life(key), key.first_events))
+
+    @admin.display(description=_("replays"), ordering=Coalesce(F("tally__replay_count"), 0))
+    def replays(self, key: IdempotencyKey) -> SafeString:
+        return marks.number(key.replay_count)
+
+    @admin.display(
+        description=_("conflicting reuses"), ordering=Coalesce(F("tally__conflict_count"), 0)
+    )
+    def conflicts(self, key: IdempotencyKey) -> SafeString:
+        return marks.number(key.conflict_count, tone="bad")
+
+    def _life(self, key: ListedKey) -> story.Life:
+        reusable = get_settings().ON_EXPIRED == "execute"
+        return story.life_of(key, now=key.now, reusable=reusable)
