@@ -7,6 +7,7 @@ import hashlib
 import ipaddress
 import json
 import uuid
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
@@ -30,10 +31,21 @@ from .protocol import Attempt, Caller, KeyedRequest, StoredResponse
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-__all__ = ["Idempotency", "default_scope", "keyed_request", "sent_key", "settings_policy"]
+__all__ = [
+    "REDACTED",
+    "Idempotency",
+    "default_scope",
+    "is_sensitive",
+    "keyed_request",
+    "redacted",
+    "sent_key",
+    "settings_policy",
+    "signed_salt",
+]
 
 ANONYMOUS_KEY_LENGTH = 16  # characters: a key shared with strangers must be hard to guess
 _SCOPES = ("user", "user+route")
+REDACTED = "[redacted]"  # stands for a value that is not kept, or not shown
 _LONGEST_RECORD = 64 * 1024  # bytes of a kept body
 
 
@@ -275,13 +287,16 @@ def _number(text: str) -> float | str:
     return float(text) if text.lstrip("-").replace(".", "").isdigit() else text
 
 
+def is_sensitive(name: str, patterns: Collection[str]) -> bool:
+    """Whether the value of a field or header with this name must not be kept or shown."""
+    return any(fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)
+
+
 def redacted(data: Any, patterns: Any) -> Any:
     """``data`` with the values of fields whose name matches a pattern replaced."""
     if isinstance(data, dict):
         return {
-            name: "[redacted]"
-            if any(fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)
-            else redacted(value, patterns)
+            name: REDACTED if is_sensitive(name, patterns) else redacted(value, patterns)
             for name, value in data.items()
         }
     return [redacted(item, patterns) for item in data] if isinstance(data, list) else data

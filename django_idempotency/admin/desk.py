@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django.contrib import admin
 from django.db.models import F
 from django.db.models.functions import Coalesce
+from django.urls import path
 from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
@@ -15,9 +16,12 @@ from django_idempotency.conf import get_settings
 from django_idempotency.models import IdempotencyKey
 
 from . import filters, marks, story
+from .actions import ActionsMixin
 from .changelist import CappedPaginator, change_list_class
+from .detail import DetailMixin
+from .overview import OverviewMixin
 from .search import find
-from .spelling import age
+from .spelling import age, exact
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -25,23 +29,19 @@ if TYPE_CHECKING:
     from django.contrib.admin.views.main import ChangeList
     from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
+    from django.urls import URLPattern
     from django.utils.safestring import SafeString
 
     from django_idempotency.models import IdempotencyKeyQuerySet
 
     from .changelist import ListedKey
 
-    _Base = admin.ModelAdmin[IdempotencyKey]
-else:
-    _Base = object  # so that another admin's ModelAdmin can stand behind it
-
 __all__ = ["IdempotencyKeyAdminMixin"]
 
 _TEMPLATES = "admin/django_idempotency/idempotencykey"
-_DATES = ("gte", "lt", "year", "month", "day")
 
 
-class IdempotencyKeyAdminMixin(_Base):
+class IdempotencyKeyAdminMixin(ActionsMixin, DetailMixin, OverviewMixin):
     """Everything but the base class, so that it combines with another admin's ``ModelAdmin``."""
 
     change_list_template = f"{_TEMPLATES}/change_list.html"
@@ -71,23 +71,10 @@ class IdempotencyKeyAdminMixin(_Base):
     show_full_result_count = False  # COUNT(*) is slow on the largest table of the site
     show_facets = admin.ShowFacets.NEVER  # as above, once per filter
 
-    # -- who may what
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Only dates. Django allows any of the model's own columns: ``?response_body__contains=``
-        would tell what is in a body to those who may not see it.
-        """
-        parameters = {getattr(spec, "parameter_name", None) for spec in self.list_filter}
-        return lookup in parameters or lookup in {f"created_at__{part}" for part in _DATES}
+    def get_urls(self) -> list[URLPattern]:
+        name = f"{self.opts.app_label}_{self.opts.model_name}_overview"
+        view = self.admin_site.admin_view(self.overview_view)
+        return [path("overview/", view, name=name), *super().get_urls()]
 
     # -- the list
 
@@ -106,7 +93,12 @@ class IdempotencyKeyAdminMixin(_Base):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        context = {"title": capfirst(self.opts.verbose_name_plural), "legend": marks.legend()}
+        context: dict[str, Any] = {
+            "title": capfirst(self.opts.verbose_name_plural),
+            "legend": marks.legend(),
+        }
+        if request.method == "GET":  # an action's question has no tiles
+            context |= self.tiles_context(request)
         return super().changelist_view(request, context | (extra_context or {}))
 
     @admin.display(description=_("key, first seen"), ordering="created_at")
@@ -117,7 +109,7 @@ class IdempotencyKeyAdminMixin(_Base):
             key.key,
             key.key,
             key.created_at.isoformat(),
-            key.created_at,
+            exact(key.created_at),
             age(key.created_at, key.now),
         )
 
@@ -149,7 +141,7 @@ class IdempotencyKeyAdminMixin(_Base):
         description=_("conflicting reuses"), ordering=Coalesce(F("tally__conflict_count"), 0)
     )
     def conflicts(self, key: IdempotencyKey) -> SafeString:
-        return marks.number(key.conflict_count, tone="bad")
+        return marks.number(key.conflict_count, "idem-count-bad")
 
     def _life(self, key: ListedKey) -> story.Life:
         reusable = get_settings().ON_EXPIRED == "execute"

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from .story import Mark, State, Strip
 
-__all__ = ["badge", "legend", "number", "status_badge", "strip_svg"]
+__all__ = ["badge", "dot", "legend", "number", "status_badge", "strip_svg"]
 
 _STEP = 14  # width of one mark
 _SHAPES: dict[Mark, SafeString] = {
@@ -17,6 +17,7 @@ _SHAPES: dict[Mark, SafeString] = {
     Mark.IN_FLIGHT: SafeString('<path class="idem-m-in_flight" d="M4.8 4v8m4.4-8v8"/>'),
     Mark.CONFLICT: SafeString('<path class="idem-m-conflict" d="M3.4 4.4l7.2 7.2m0-7.2-7.2 7.2"/>'),
     Mark.FAILED: SafeString('<path class="idem-m-failed" d="M7 3l5 9.2H2z"/>'),
+    Mark.EXPIRES: SafeString('<circle class="idem-m-expires" cx="7" cy="8" r="4.2"/>'),
     Mark.BEGUN: SafeString('<circle class="idem-m-begun" cx="7" cy="8" r="3.9"/>'),
 }
 
@@ -39,6 +40,12 @@ def strip_svg(strip: Strip) -> SafeString:
     if not strip.more:
         return image
     return format_html('{}<span class="idem-more" aria-hidden="true">+{}</span>', image, strip.more)
+
+
+def dot(mark: Mark) -> SafeString:
+    """The mark at the side of the timeline; its title says the same in words."""
+    svg = '<svg class="idem-dot" width="18" height="20" viewBox="0 0 14 16" aria-hidden="true">{}'
+    return format_html(svg + "</svg>", _SHAPES[mark])
 
 
 def legend() -> list[tuple[SafeString, str]]:
@@ -72,6 +79,6 @@ def status_badge(status: int | None) -> SafeString:
     return format_html('<span class="idem-badge idem-{}">{}</span>', tone, status)
 
 
-def number(count: int, tone: str = "some") -> SafeString:
+def number(count: int, css: str = "idem-some") -> SafeString:
     """A count; zero steps back."""
-    return format_html('<span class="idem-{}">{}</span>', tone if count else "zero", count)
+    return format_html('<span class="{}">{}</span>', css if count else "idem-zero", count)

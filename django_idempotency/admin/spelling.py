@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from django.utils.formats import number_format
+from django.utils import timezone
+from django.utils.formats import date_format, number_format
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
-__all__ = ["age", "duration", "offset", "size"]
+__all__ = ["age", "duration", "exact", "offset", "size"]
 
 _MOMENT = timedelta(seconds=60)  # below this, an age is "just now": the page is older than that
 # Upper bound in ms, ms per unit, decimals, text. The first that fits is used.
@@ -55,6 +56,12 @@ def age(moment: datetime, now: datetime) -> str:
     if distance > timedelta(0):
         return _("in %(time)s") % {"time": timesince(now, moment, depth=1)}
     return _("%(time)s ago") % {"time": timesince(moment, now, depth=1)}
+
+
+def exact(moment: datetime) -> str:
+    """To the second, in the viewer's time zone, named."""
+    local = timezone.localtime(moment) if timezone.is_aware(moment) else moment
+    return date_format(local, "Y-m-d H:i:s T").strip()
 
 
 def size(count: int) -> str:
