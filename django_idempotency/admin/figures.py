@@ -17,7 +17,7 @@ from .period import Period
 from .reports import OUTCOMES, Overview
 from .spelling import duration
 
-__all__ = ["Figure", "age", "age_figure", "conflict_figure", "percent", "traffic_figure"]
+__all__ = ["Figure", "age", "age_figure", "conflict_figure", "number", "percent", "traffic_figure"]
 
 _FEW_LABELS = 7  # of a chart that has half the page
 _MANY_LABELS = 14
@@ -51,7 +51,7 @@ def traffic_figure(overview: Overview, period: Period) -> Figure:
     bars = overview.traffic.bars
     series = [Series(f"idem-c-{one.value}", names[one], bars[one]) for one in OUTCOMES]
     sums = [sum(column) for column in zip(*bars.values(), strict=True)]
-    figure = _figure(title, series, period, linear_scale(max(sums), number_format), _MANY_LABELS)
+    figure = _figure(title, series, period, linear_scale(max(sums), number), _MANY_LABELS)
     note = ""
     if not overview.dated:
         note = _(
@@ -74,7 +74,7 @@ def conflict_figure(overview: Overview, period: Period) -> Figure:
     series = [Series("idem-c-conflict", _("Conflicts"), values)]
     return Figure(
         title=title,
-        chart=_figure(title, series, period, linear_scale(max(values), number_format), _FEW_LABELS),
+        chart=_figure(title, series, period, linear_scale(max(values), number), _FEW_LABELS),
         head=(_("From"), _("Conflicts")),
         rows=_rows(period, [values]),
     )
@@ -111,8 +111,13 @@ def age(span: timedelta | None) -> str:
     return "\N{EN DASH}" if span is None else duration(round(span.total_seconds() * 1000))
 
 
+def number(value: float) -> str:
+    """With the separators of the reader's language, whatever the site's settings say."""
+    return number_format(value, force_grouping=True)
+
+
 def percent(part: int, whole: int) -> str:
-    share = 100 * part / whole if whole else 0
+    share = round(100 * part / whole, 1) if whole else 0  # number_format() does not round
     return _("%(number)s %%") % {"number": number_format(share, decimal_pos=1)}
 
 
@@ -120,9 +125,7 @@ def _figure(
     title: str, series: Sequence[Series], period: Period, scale: Scale, most_labels: int
 ) -> SafeString:
     titles = [
-        "\n".join(
-            [when, *(f"{entry.name}: {number_format(entry.values[bar] or 0)}" for entry in series)]
-        )
+        "\n".join([when, *(f"{entry.name}: {number(entry.values[bar] or 0)}" for entry in series)])
         for bar, when in enumerate(_moments(period))
     ]
     return stacked_bars(title, _labels(period), titles, series, scale, most_labels=most_labels)
@@ -131,7 +134,7 @@ def _figure(
 def _rows(
     period: Period, columns: Sequence[Sequence[int]]
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    cells = (tuple(number_format(value) for value in row) for row in zip(*columns, strict=True))
+    cells = (tuple(number(value) for value in row) for row in zip(*columns, strict=True))
     return tuple(zip(_moments(period), cells, strict=True))
 
 
@@ -161,9 +164,9 @@ def _age_marks() -> list[tuple[float, str]]:
         (86400, _("%(number)s d"), (1, 7, 30, 365)),
     )
     return [
-        (number * unit, text % {"number": number_format(number)})
-        for unit, text, numbers in units
-        for number in numbers
+        (count * unit, text % {"number": number_format(count)})
+        for unit, text, counts in units
+        for count in counts
     ]
 
 

@@ -12,7 +12,7 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.formats import date_format, number_format
+from django.utils.formats import date_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -23,7 +23,7 @@ from django_idempotency.protocol import Outcome
 from .charts import Series, bar, spark
 from .clients import Client, clients_of
 from .conflicts import NEWEST, Conflict, Leader
-from .figures import age, age_figure, conflict_figure, percent, traffic_figure
+from .figures import age, age_figure, conflict_figure, number, percent, traffic_figure
 from .period import Period, parse_period
 from .reports import Day, Overview, Source, overview, tiles
 from .spelling import age as ago
@@ -59,8 +59,8 @@ class Rank:
     label: str
     scope: str = ""  # of a client that has a name besides
     url: str
-    conflicts: int
-    keys: int
+    conflicts: str
+    keys: str
     share: str
     bar: SafeString
 
@@ -114,33 +114,33 @@ class OverviewMixin(_Base):
         shown = [
             Tile(
                 label=_("Keyed requests"),
-                value=number_format(found.requests),
+                value=number(found.requests),
                 hint=_("last 24 hours"),
                 url="?since=24h",
             ),
             Tile(
                 label=_("Replays served"),
-                value=number_format(found.replayed),
+                value=number(found.replayed),
                 hint=_("not executed twice"),
                 css="idem-t-replayed",
                 url="?replayed=yes&since=24h",
             ),
             Tile(
                 label=_("Conflicts refused"),
-                value=number_format(found.conflicts),
+                value=number(found.conflicts),
                 hint=_("same key, other request"),
                 css="idem-t-conflict" if found.conflicts else "",
                 url="?conflicts=yes",  # also of keys that were first seen before
             ),
             Tile(
                 label=_("In progress"),
-                value=number_format(found.in_progress),
+                value=number(found.in_progress),
                 hint=_("right now"),
                 url="?state=in_progress",
             ),
             Tile(
                 label=_("Unfinished"),
-                value=number_format(found.unfinished),
+                value=number(found.unfinished),
                 hint=_("free for the next retry"),
                 css="idem-t-in_flight" if found.unfinished else "",
                 url="?state=unfinished&since=24h",
@@ -232,14 +232,14 @@ def _overview_tiles(found: Overview) -> list[Tile]:
     executed = traffic.of(Outcome.EXECUTED)
     first = Tile(
         label=_("Keyed requests"),
-        value=number_format(total),
+        value=number(total),
         hint=ngettext("%(number)s executed", "%(number)s executed", executed)
-        % {"number": number_format(executed)},
+        % {"number": number(executed)},
     )
     others = [
         Tile(
             label=label,
-            value=number_format(traffic.of(outcome)),
+            value=number(traffic.of(outcome)),
             hint=hint % {"share": percent(traffic.of(outcome), total)},
             css=f"idem-t-{outcome.value}" if traffic.of(outcome) else "",
         )
@@ -261,8 +261,8 @@ def _rank(leader: Leader, conflicts: int, url: str, *, label: str) -> Rank:
         label=label,
         scope="" if label == leader.name else leader.name,
         url=url,
-        conflicts=leader.conflicts,
-        keys=leader.keys,
+        conflicts=number(leader.conflicts),
+        keys=number(leader.keys),
         share=percent(leader.conflicts, conflicts),
         bar=bar(share, "idem-c-conflict"),
     )
@@ -294,12 +294,12 @@ def _notes(found: Overview, period: Period) -> list[str]:
                 "time. Their pages count them all; the charts miss some.",
                 found.overused_keys,
             )
-            % {"number": number_format(found.overused_keys)}
+            % {"number": number(found.overused_keys)}
         )
     if found.leaders.newest_only:
         notes.append(
             _("Clients and endpoints are ranked by the newest %(number)s conflicts of the period.")
-            % {"number": number_format(NEWEST)}
+            % {"number": number(NEWEST)}
         )
     return notes
 
