@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from django_idempotency.conf import get_settings
 
-from .documents import Document, tokens
+from .documents import Document, compact
 
 if TYPE_CHECKING:
     from django_idempotency.models import IdempotencyKey
@@ -26,8 +26,7 @@ def curl_line(key: IdempotencyKey, origin: str, body: Document = None) -> str:
     ]
     if body is not None:
         parts.append("-H 'Content-Type: application/json'")
-        text = "".join(token.text for token in tokens(body))
-        parts.append(f"--data {shlex.quote(text)}")
+        parts.append(f"--data {shlex.quote(compact(body))}")
     return " \\\n  ".join(parts)
 
 

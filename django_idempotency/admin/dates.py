@@ -32,12 +32,18 @@ class DateLink:
 
 
 def date_links(changes: ChangeList) -> dict[str, Any]:
-    """The context of ``admin/date_hierarchy.html``: ``show``, ``back`` and ``choices``."""
+    """The context of ``admin/date_hierarchy.html``: ``show``, ``back``, …."""
     spanned = _span(changes.root_queryset)
     if spanned is None:
         return {"show": False}
+    field_name = changes.model._meta.get_field(_FIELD).verbose_name
     links = _Links(changes, *spanned)
-    return {"show": True, "back": links.back(), "choices": list(links.choices())}
+    return {
+        "show": True,
+        "field_name": field_name,
+        "back": links.back(),
+        "choices": list(links.choices()),
+    }
 
 
 def _span(keys: QuerySet[Any]) -> tuple[date, date] | None:

@@ -137,9 +137,7 @@ class IdempotencyKeyAdminMixin(ActionsMixin, DetailMixin, OverviewMixin):
     def replays(self, key: IdempotencyKey) -> SafeString:
         return marks.number(key.replay_count)
 
-    @admin.display(
-        description=_("conflicting reuses"), ordering=Coalesce(F("tally__conflict_count"), 0)
-    )
+    @admin.display(description=_("conflicts"), ordering=Coalesce(F("tally__conflict_count"), 0))
     def conflicts(self, key: IdempotencyKey) -> SafeString:
         return marks.number(key.conflict_count, "idem-count-bad")
 

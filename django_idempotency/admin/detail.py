@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
@@ -52,6 +53,7 @@ __all__ = ["DetailMixin"]
 COMPARED = 5  # conflicts whose bodies are compared in full; the others name their fields
 
 
+_INDEX = re.compile(r"\[\d+\]")
 _VIEWED = gettext_lazy("Viewed the stored payload.")
 _DOWNLOADED = gettext_lazy("Downloaded the stored response.")
 
@@ -168,7 +170,7 @@ class DetailMixin(AccessMixin):
         origin = f"{request.scheme}://{request.get_host()}"
         shown: dict[str, Any] = {
             "conflicts": conflicts,
-            "field_names": [name for name in record.names if not name.startswith("@")],
+            "field_names": _field_names(record),
             "curl": curl_line(key, origin, record.body),
         }
         if not may_see:
@@ -190,6 +192,12 @@ class DetailMixin(AccessMixin):
         # In the site's language: others will read it.
         with translation.override(settings.LANGUAGE_CODE):
             self.log_change(request, key, str(message))
+
+
+def _field_names(record: Record) -> list[str]:
+    """What was sent, without what is no field; the items of a list once."""
+    names = (_INDEX.sub("[]", name) for name in record.names if not name.startswith("@"))
+    return list(dict.fromkeys(names))
 
 
 def _conflicts(events: Sequence[KeyEvent], record: Record, life: story.Life) -> list[Conflict]:

@@ -7,6 +7,7 @@ do members that occur twice.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -19,12 +20,17 @@ __all__ = [
     "Members",
     "Number",
     "Token",
+    "compact",
     "cut",
     "leaves",
     "parse",
     "redact",
     "tokens",
 ]
+
+
+_EDGE = re.compile(r"([{\[])\n *|\n *(?=[}\]])")  # after an opening bracket, before a closing one
+_MARGIN = re.compile(r"\n *")
 
 
 class Members(tuple[tuple[str, "Document"], ...]):
@@ -146,6 +152,14 @@ def _leaf(document: Document) -> Token:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
+
+
+def compact(document: Document) -> str:
+    """One line: for a command, not for the eye."""
+    return "".join(
+        token.text if token.kind else _MARGIN.sub(" ", _EDGE.sub(r"\1", token.text))
+        for token in tokens(document)
+    )
 
 
 def leaves(document: Document, name: str = "") -> Iterator[tuple[str, str]]:
