@@ -118,7 +118,7 @@ def number(value: float) -> str:
 
 def percent(part: int, whole: int) -> str:
     share = round(100 * part / whole, 1) if whole else 0  # number_format() does not round
-    return _("%(number)s %%") % {"number": number_format(share, decimal_pos=1)}
+    return _("%(number)s\N{NO-BREAK SPACE}%%") % {"number": number_format(share, decimal_pos=1)}
 
 
 def _figure(

@@ -91,6 +91,7 @@ class OverviewMixin(_Base):
             **self.admin_site.each_context(request),
             "title": _("Overview"),
             "opts": self.opts,
+            "media": self.media,
             "period": period,
             "presets": _presets(period),
             "today": now.astimezone(period.end.tzinfo).date(),
@@ -246,9 +247,9 @@ def _overview_tiles(found: Overview) -> list[Tile]:
         for outcome, label, hint in spelled
     ]
     median = Tile(
-        label=_("Median age of a replay"),
+        label=_("Median replay age"),
         value=age(found.ages.median),
-        hint=_("95 of 100 within %(age)s") % {"age": age(found.ages.p95)}
+        hint=_("95 %% within %(age)s") % {"age": age(found.ages.p95)}
         if found.ages.p95 is not None
         else _("since its key was first seen"),
     )
