@@ -67,7 +67,7 @@ def changes(stored: str, mine: Record, theirs: Record) -> list[Change]:
             after=after.get(name, ""),
         )
         for name, how in differences.items()
-        if how in {"changed", "added", "removed"}
+        if how in ("changed", "added", "removed")
     ]
 
 

@@ -36,11 +36,10 @@ def date_links(changes: ChangeList) -> dict[str, Any]:
     spanned = _span(changes.root_queryset)
     if spanned is None:
         return {"show": False}
-    field_name = changes.model._meta.get_field(_FIELD).verbose_name
     links = _Links(changes, *spanned)
     return {
         "show": True,
-        "field_name": field_name,
+        "field_name": _("first seen"),
         "back": links.back(),
         "choices": list(links.choices()),
     }
