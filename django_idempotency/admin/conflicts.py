@@ -48,6 +48,7 @@ class Conflict:
     """One refused reuse of a key."""
 
     at: datetime
+    event_id: int
     key_id: uuid.UUID
     key: str
     scope: str
@@ -84,11 +85,12 @@ def leaders(source: Source, period: Period) -> Leaders:
 
 def latest_conflicts(source: Source, period: Period) -> tuple[Conflict, ...]:
     """The newest first. Bodies and records are not read."""
-    columns = ("at", "key_id", "key__key", "key__scope", "method", "path", "differences")
+    columns = ("at", "pk", "key_id", "key__key", "key__scope", "method", "path", "differences")
     rows = _conflicts(source, period).order_by("-at").values_list(*columns)[:_LATEST]
     return tuple(
         Conflict(
             at=at,
+            event_id=event_id,
             key_id=key_id,
             key=key,
             scope=scope,
@@ -96,7 +98,7 @@ def latest_conflicts(source: Source, period: Period) -> tuple[Conflict, ...]:
             path=path,
             changed=_names(differences),
         )
-        for at, key_id, key, scope, method, path, differences in rows
+        for at, event_id, key_id, key, scope, method, path, differences in rows
     )
 
 

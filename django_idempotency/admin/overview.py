@@ -208,7 +208,7 @@ class OverviewMixin(_Base):
             Refusal(
                 conflict=one,
                 client=clients[one.scope],
-                url=self._url("change", one.key_id),
+                url=f"{self._url('change', one.key_id)}#conflict-{one.event_id}",
                 ago=ago(one.at, now if one.at.tzinfo else datetime.now()),  # noqa: DTZ005 -- as stored
                 changed=", ".join(map(_field_name, one.changed)),
             )

@@ -84,9 +84,12 @@ def test_the_overview_counts_the_period(staff: Client) -> None:
 
 
 def test_the_latest_conflicts_lead_to_their_keys(staff: Client) -> None:
+    """To the very place on the page where the two requests are compared."""
     row = reused()
-    assert f'href="{LIST}{row.pk}/change/"' in page(staff)
-    assert staff.get(f"{LIST}{row.pk}/change/").status_code == 200
+    anchor = f"conflict-{row.events.get(kind='conflict').pk}"
+
+    assert f'href="{LIST}{row.pk}/change/#{anchor}"' in page(staff)
+    assert f'id="{anchor}"' in page(staff, f"{LIST}{row.pk}/change/")
 
 
 def test_rankings_lead_to_the_keys_behind_them(staff: Client) -> None:
