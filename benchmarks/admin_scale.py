@@ -136,6 +136,7 @@ def pages(keys: int) -> Iterator[Page]:
         **{f"response={kind}": f"?response={kind}" for kind in ("2xx", "4xx", "5xx", "not_stored")},
         "method=PATCH": "?method=PATCH",
         "since=24h": "?since=24h",
+        "since=14d": "?since=14d",
         "client, frequent": "?client=user:1",
         "client, unknown": "?client=nobody",
         "client and 4xx": "?client=user:1&response=4xx",

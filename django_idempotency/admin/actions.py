@@ -96,6 +96,9 @@ class ActionsMixin(AccessMixin):
         if keys is None:
             self._too_many(request, limit)
             return None
+        if not keys:
+            messages.warning(request, _("The keys are gone already."))
+            return None
         if request.POST.get("confirmed") != "yes":
             return self._ask(
                 request,
@@ -126,6 +129,9 @@ class ActionsMixin(AccessMixin):
         keys = _chosen(queryset, AT_ONCE)
         if keys is None:
             self._too_many(request, AT_ONCE)
+            return None
+        if not keys:
+            messages.warning(request, _("The keys are gone already."))
             return None
         if request.POST.get("confirmed") != "yes":
             return self._ask(

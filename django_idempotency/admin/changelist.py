@@ -22,15 +22,15 @@ from django_idempotency.models import IdempotencyKey, KeyEvent
 
 from .clients import Client, clients_of
 from .dates import date_links
-from .filters import KeyFilter, SinceFilter
-from .search import find
+from .filters import KeyFilter, Reads, SinceFilter
 from .story import STRIP_LENGTH
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
     from django.http import HttpRequest
 
-    from django_idempotency.models import IdempotencyKeyQuerySet
+    from .desk import IdempotencyKeyAdminMixin
+    from .search import Found
 
     class ListedKey(IdempotencyKey):
         """A key with what the list adds to it."""
@@ -48,8 +48,9 @@ else:
 
 __all__ = ["COUNTED", "SCANNED", "CappedPaginator", "change_list_class"]
 
-COUNTED = 10_000  # rows; COUNT(*) of a million takes longer than the whole page may
+COUNTED = 5_000  # rows; COUNT(*) of a million takes longer than the whole page may
 SCANNED = 50_000  # latest keys that are looked through where no index helps
+SCANNED_TALLIES = 10_000  # where each needs its tally, too, from anywhere in another table
 _HEAVY = ("response_body", "response_headers", "request_record")
 
 
@@ -62,9 +63,9 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
     def count(self) -> int:
         if getattr(self.object_list, "model", None) is not IdempotencyKey:
             return super().count  # the history of a key is paged by the same class
-        # In the order of an index, so that the limit ends the count early.
+        # In no order, so that the database may stop at the first rows that it finds.
         keys = cast("QuerySet[IdempotencyKey]", self.object_list)
-        found = keys.order_by("-created_at")[: COUNTED + 1].count()
+        found = keys.order_by()[: COUNTED + 1].count()
         self.capped = found > COUNTED
         return min(found, COUNTED)
 
@@ -87,29 +88,41 @@ class _KeyChangeList(_Base):
         self, request: HttpRequest, exclude_parameters: Any = None
     ) -> QuerySet[IdempotencyKey]:
         keys: QuerySet[IdempotencyKey] = super().get_queryset(request, exclude_parameters)
-        if self._needs_scan():
-            oldest = self._oldest_scanned(request)
+        limit = self._scan_limit(request)
+        if limit:
+            oldest = self._oldest_of(limit, request)
             if oldest is not None:
-                self.looked_through = SCANNED
+                self.looked_through = limit
                 keys = keys.filter(created_at__gt=oldest)
-        listed = keys.select_related("tally").defer(*_HEAVY).annotate(now=DatabaseNow())
-        return listed.prefetch_related(_first_events())
+        # Prefetched, not joined: a join would be made for all rows that are to be sorted.
+        return (
+            keys.select_related(None)
+            .prefetch_related("tally", _first_events())
+            .defer(*_HEAVY)
+            .annotate(now=DatabaseNow())
+        )
 
-    @property
-    def _all_keys(self) -> IdempotencyKeyQuerySet:
-        return cast("IdempotencyKeyQuerySet", self.root_queryset)
+    def _scan_limit(self, request: HttpRequest) -> int:
+        """How many keys may be looked through; 0 = an index answers."""
+        chosen = [
+            spec.reads
+            for spec in self.filter_specs
+            if isinstance(spec, KeyFilter) and spec.value() is not None
+        ]
+        if self.params.get("o"):  # the orders that are offered: by creation, and by tallies
+            chosen.append(Reads.TALLIES)
+        if self.query and not self._found(request).indexed:
+            chosen.append(Reads.KEYS)
+        if Reads.TALLIES in chosen:
+            return SCANNED_TALLIES
+        return SCANNED if Reads.KEYS in chosen else 0
 
-    def _needs_scan(self) -> bool:
-        if self.params.get("o"):  # any order but the one by creation
-            return True
-        for spec in self.filter_specs:
-            if isinstance(spec, KeyFilter) and spec.value() is not None and not spec.indexed:
-                return True
-        return bool(self.query) and not find(self._all_keys, self.query.strip()).indexed
+    def _found(self, request: HttpRequest) -> Found:
+        return cast("IdempotencyKeyAdminMixin", self.model_admin).found(request, self.query)
 
-    def _oldest_scanned(self, request: HttpRequest) -> datetime | None:
+    def _oldest_of(self, limit: int, request: HttpRequest) -> datetime | None:
         """When the key was first seen that is just too old to be looked at; None = none is."""
-        keys: QuerySet[IdempotencyKey] = self._all_keys
+        keys: QuerySet[IdempotencyKey] = self.root_queryset
         for name, values in self._period.items():
             for value in values if isinstance(values, list) else [values]:
                 keys = keys.filter(**{name: value})
@@ -117,7 +130,7 @@ class _KeyChangeList(_Base):
             if isinstance(spec, SinceFilter):
                 keys = spec.queryset(request, keys)
         latest = keys.order_by("-created_at").values_list("created_at", flat=True)
-        return next(iter(latest[SCANNED : SCANNED + 1]), None)
+        return next(iter(latest[limit : limit + 1]), None)
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)

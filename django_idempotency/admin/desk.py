@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin
-from django.db.models import F
-from django.db.models.functions import Coalesce
 from django.urls import path
 from django.utils.html import format_html
 from django.utils.text import capfirst
@@ -20,7 +18,7 @@ from .actions import ActionsMixin
 from .changelist import CappedPaginator, change_list_class
 from .detail import DetailMixin
 from .overview import OverviewMixin
-from .search import find
+from .search import Found, find
 from .spelling import age, exact
 
 if TYPE_CHECKING:
@@ -66,7 +64,6 @@ class IdempotencyKeyAdminMixin(ActionsMixin, DetailMixin, OverviewMixin):
     ordering = ("-created_at",)
     list_per_page = 50
     list_max_show_all = 200
-    list_select_related = ("tally",)
     paginator = CappedPaginator
     show_full_result_count = False  # COUNT(*) is slow on the largest table of the site
     show_facets = admin.ShowFacets.NEVER  # as above, once per filter
@@ -87,8 +84,15 @@ class IdempotencyKeyAdminMixin(ActionsMixin, DetailMixin, OverviewMixin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[IdempotencyKey], search_term: str
     ) -> tuple[QuerySet[IdempotencyKey], bool]:
-        found = find(self.get_queryset(request), search_term.strip())
-        return queryset.filter(found.condition), False
+        return queryset.filter(self.found(request, search_term).condition), False
+
+    def found(self, request: HttpRequest, search_term: str) -> Found:
+        """What a term means, found out once a request: the list asks twice."""
+        known: dict[str, Found] = request.__dict__.setdefault("_idempotency_found", {})
+        term = search_term.strip()
+        if term not in known:
+            known[term] = find(self.get_queryset(request), term)
+        return known[term]
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -133,11 +137,11 @@ class IdempotencyKeyAdminMixin(ActionsMixin, DetailMixin, OverviewMixin):
     def uses(self, key: ListedKey) -> SafeString:
         return marks.strip_svg(story.strip(self._life(key), key.first_events))
 
-    @admin.display(description=_("replays"), ordering=Coalesce(F("tally__replay_count"), 0))
+    @admin.display(description=_("replays"), ordering=filters.tallied("replay_count"))
     def replays(self, key: IdempotencyKey) -> SafeString:
         return marks.number(key.replay_count)
 
-    @admin.display(description=_("conflicts"), ordering=Coalesce(F("tally__conflict_count"), 0))
+    @admin.display(description=_("conflicts"), ordering=filters.tallied("conflict_count"))
     def conflicts(self, key: IdempotencyKey) -> SafeString:
         return marks.number(key.conflict_count, "idem-count-bad")
 

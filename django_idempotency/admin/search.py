@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "find"]
 
-EVENTS_SEARCHED = 200_000  # latest events whose request ids are compared: a range of their index
+EVENTS_SEARCHED = 100_000  # latest events whose request ids are compared: a range of their index
 KEYS_FOUND = 100  # by the request id of an event; it names one request, so one key
 
 

@@ -295,12 +295,15 @@ def test_more_keys_than_are_counted_are_said_to_be_more(monkeypatch: Any) -> Non
     assert "More than" not in page(client, LIST, {"state": "unfinished"})
 
 
-@pytest.mark.parametrize("query", [{"response": "4xx"}, {"o": "-6"}, {"q": "/payments/"}])
+@pytest.mark.parametrize(
+    "query", [{"response": "4xx"}, {"replayed": "no"}, {"o": "-6"}, {"q": "/payments/"}]
+)
 def test_what_no_index_finds_is_looked_for_among_the_latest_keys(
     query: dict[str, str], monkeypatch: Any
 ) -> None:
     """Older keys are left out, and the page says so; a date leads back to them."""
     monkeypatch.setattr(changelist, "SCANNED", 3)
+    monkeypatch.setattr(changelist, "SCANNED_TALLIES", 3)
     for age in range(5):
         IdempotencyKeyFactory(
             key=f"{age} days",
@@ -326,6 +329,7 @@ def test_what_an_index_finds_is_found_among_all_keys(
 ) -> None:
     """However many there are."""
     monkeypatch.setattr(changelist, "SCANNED", 1)
+    monkeypatch.setattr(changelist, "SCANNED_TALLIES", 1)
     IdempotencyKeyFactory.create_batch(4, completed=True)
 
     assert len(shown(query)) == 4
