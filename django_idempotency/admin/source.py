@@ -72,7 +72,7 @@ def counts(sorts: Sequence[Rows], column: str, period: Period) -> list[tuple[int
     ]
     first, *others = parts
     union = first.union(*others, all=True) if others else first
-    found = {row["place"]: row["rows"] for row in union}
+    found = {row["place"]: row["rows"] for row in union.order_by()}
     flat = [found.get(place, 0) for place in range(len(parts))]
     return [tuple(flat[start : start + size]) for start in range(0, len(flat), size)]
 
