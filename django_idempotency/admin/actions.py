@@ -16,7 +16,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils import translation
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from django_idempotency import upkeep
 from django_idempotency.conf import get_settings
@@ -59,7 +59,7 @@ _FORGET = Change(
     run=upkeep.forget,
     flag=DELETION,
     logged=gettext_lazy("Forgot the key with its history: its next request executes."),
-    question=gettext_lazy("Forget these keys?"),
+    question=ngettext_lazy("Forget this key?", "Forget these keys?"),
     button=gettext_lazy("Forget, and allow a second execution"),
 )
 _EXPIRE = Change(
@@ -67,7 +67,7 @@ _EXPIRE = Change(
     run=upkeep.expire,
     flag=CHANGE,
     logged=gettext_lazy("Expired the key before its time."),
-    question=gettext_lazy("Expire these keys now?"),
+    question=ngettext_lazy("Expire this key now?", "Expire these keys now?"),
     button=gettext_lazy("Expire now"),
 )
 _EXPORTED = gettext_lazy("Exported.")
@@ -104,7 +104,7 @@ class ActionsMixin(AccessMixin):
                 request,
                 keys,
                 action="export_keys",
-                question=_("Export these keys?"),
+                question=ngettext("Export this key?", "Export these keys?", len(keys)),
                 button=_("Export as CSV"),
                 may_choose_bodies=self.has_payload_permission(request),
                 limit_with_bodies=EXPORTED_WITH_BODIES,
@@ -138,7 +138,7 @@ class ActionsMixin(AccessMixin):
                 request,
                 keys,
                 action=change.name,
-                question=change.question,
+                question=change.question % len(keys),
                 button=change.button,
                 reusable=get_settings().ON_EXPIRED == "execute",
             )
