@@ -42,7 +42,7 @@ class Endpoint:
     route: str
     weight: int  # of 100 requests
     asked: Callable[[random.Random], Document]
-    answered: Callable[[random.Random], Answer]
+    answered: Callable[[random.Random, Document], Answer]
     anonymous: bool = False
     days: int = 1  # of retention
     media_type: str = "application/json"
@@ -53,7 +53,7 @@ def altered(document: Document, rng: random.Random) -> Document:
     changed = dict(document)
     name = rng.choice(list(document))
     value = document[name]
-    changed[name] = value + rng.randint(1, 400) if isinstance(value, int) else f"{value} (2)"
+    changed[name] = value + rng.randint(1, 4) if isinstance(value, int) else f"{value} (2)"
     if "amount" in document:
         changed["amount"] = rng.choice([n for n in _AMOUNTS if n != document["amount"]])
     if rng.random() < 0.3:
@@ -70,11 +70,11 @@ def _payment(rng: random.Random) -> Document:
     return {"account": rng.randint(1, 5), "amount": rng.choice(_AMOUNTS), "reference": reference}
 
 
-def _paid(rng: random.Random) -> Answer:
+def _paid(rng: random.Random, asked: Document) -> Answer:
     if rng.random() < 0.05:
         poor = {"detail": "The balance is too low.", "balance": rng.randint(0, 400)}
         return Answer(HTTPStatus.PAYMENT_REQUIRED, json.dumps(poor).encode())
-    return _created({"id": rng.randint(100, 999), "amount": rng.choice(_AMOUNTS)})
+    return _created({"id": rng.randint(100, 999), "amount": asked["amount"]})
 
 
 def _order(rng: random.Random) -> Document:
@@ -82,12 +82,12 @@ def _order(rng: random.Random) -> Document:
     return {"email": email, "item": rng.choice(_ITEMS), "quantity": rng.randint(1, 6)}
 
 
-def _ordered(rng: random.Random) -> Answer:
+def _ordered(rng: random.Random, asked: Document) -> Answer:
     number = str(uuid.UUID(int=rng.getrandbits(128), version=4))
-    return _created({"number": number, "item": rng.choice(_ITEMS)})
+    return _created({"number": number, "item": asked["item"]})
 
 
-def _imported(rng: random.Random) -> Answer:
+def _imported(rng: random.Random, asked: Document) -> Answer:
     """Now and then a report of hundreds of lines, or one too large to be kept."""
     rows = rng.choice((12, 40, 60, 900))
     if rows == 900 and rng.random() < 0.5:
@@ -96,7 +96,7 @@ def _imported(rng: random.Random) -> Answer:
     return _created({"imported": rows, "lines": lines})
 
 
-def _label(rng: random.Random) -> Answer:
+def _label(rng: random.Random, asked: Document) -> Answer:
     return Answer(HTTPStatus.OK, b"%PDF-1.7\n" + rng.randbytes(24_000), "application/pdf")
 
 
@@ -106,7 +106,7 @@ ENDPOINTS = (
         "payments/<int:pk>/refunds/",
         11,
         lambda rng: {"amount": rng.choice(_AMOUNTS)},
-        lambda rng: _created({"id": rng.randint(100, 999), "amount": rng.choice(_AMOUNTS)}),
+        _paid,
         days=7,
     ),
     Endpoint("orders/guest/", 13, _order, _ordered, anonymous=True),
@@ -114,7 +114,7 @@ ENDPOINTS = (
         "checkout/",
         9,
         _order,
-        lambda rng: Answer(HTTPStatus.FOUND, b"", "text/html; charset=utf-8"),
+        lambda rng, asked: Answer(HTTPStatus.FOUND, b"", "text/html; charset=utf-8"),
         anonymous=True,
         media_type="application/x-www-form-urlencoded",
     ),

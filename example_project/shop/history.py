@@ -109,7 +109,7 @@ class History:
         return key
 
     def _complete(self, key: IdempotencyKey, endpoint: Endpoint, duration: int) -> None:
-        answer = endpoint.answered(self.rng)
+        answer = endpoint.answered(self.rng, self.asked[key.pk])
         headers = [["Content-Type", answer.media_type]]
         if answer.status == HTTPStatus.FOUND:
             headers.append(["Location", f"/checkout/{self._uuid()}/"])
@@ -151,10 +151,10 @@ class History:
     _running = _once
 
     def _replayed(self, key: IdempotencyKey, tally: KeyTally) -> None:
-        """Tried again with growing pauses; now and then by a queue, hours later."""
+        """Tried again with growing pauses; now and then by a queue, much later."""
         at = key.completed_at or key.created_at
-        if self.rng.random() < 0.08:
-            at = self._later(key, 600, 6 * 3600)
+        if self.rng.random() < 0.04:
+            at = self._later(key, 120, 1800)
         for attempt in range(self.rng.choice((1, 1, 1, 2, 2, 3))):
             at += timedelta(seconds=self.rng.uniform(0.8, 2) * 2**attempt)
             event = self._event(key, KeyEvent.Kind.REPLAYED, at, key.response_status)

@@ -18,7 +18,7 @@ from tests.browser.conftest import SignIn
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 UNFOLD = "unfold" in settings.INSTALLED_APPS
-WIDTH, HEIGHT = 1360, 900
+WIDTH, HEIGHT = 1440, 900
 PHONE = (390, 844)
 # (name, path, whole page); the list is cut at the fold.
 PAGES = (
