@@ -42,10 +42,12 @@ def find(keys: IdempotencyKeyQuerySet, term: str) -> Found:
     for scope in (term, scope_of_user(term)):
         if scope and keys.filter(scope=scope).exists():
             return Found(Q(scope=scope))
+    if term.startswith("/"):
+        return Found(Q(path__startswith=term), indexed=False)
     ids = _keys_with_event(term)
     if ids:
         return Found(Q(pk__in=ids))
-    return Found(Q(request_id=term) | Q(path__startswith=term), indexed=False)
+    return Found(Q(request_id=term), indexed=False)
 
 
 def _key_in(term: str) -> str:
