@@ -14,7 +14,7 @@ endif
 .PHONY: help demo test lowest check bench coverage screenshots wheel format clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 demo: $(UV) ## Run the example project with two weeks of history: site, API, admin
 	$(RUN) python manage.py demo

@@ -102,7 +102,7 @@ def lines(
 ) -> SafeString:
     """A line for each series, broken where it has no value."""
     width = 100 / max(len(labels), 1)
-    marks = []
+    marks: list[SafeString] = []
     for entry in series:
         points = [
             None if value is None else ((number + 0.5) * width, _height(scale, value))

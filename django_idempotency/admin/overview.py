@@ -86,7 +86,7 @@ class OverviewMixin(_Base):
         now = datetime.now(UTC)
         period = parse_period(request.GET, now)
         found = overview(self._source(request), period)
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         context = {
             **self.admin_site.each_context(request),
             "title": _("Overview"),

@@ -47,6 +47,7 @@ class History:
     tallies: list[KeyTally] = field(default_factory=list)
     events: list[KeyEvent] = field(default_factory=list)
     asked: dict[uuid.UUID, Document] = field(default_factory=dict)
+    types: dict[uuid.UUID, str] = field(default_factory=dict)  # media types of requests
 
     def add(
         self,
@@ -103,6 +104,7 @@ class History:
             expires_at=at + timedelta(days=endpoint.days),
         )
         self.asked[key.pk] = endpoint.asked(self.rng)
+        self.types[key.pk] = endpoint.media_type
         json_body = endpoint.media_type == "application/json"
         with_body = json_body and self.rng.random() < _RECORDED
         key.request_record = _record(key, self.asked[key.pk], endpoint.media_type, with_body)
@@ -180,7 +182,7 @@ class History:
             at = self._later(key, 5, 3600)
             event = self._event(key, KeyEvent.Kind.CONFLICT, at, HTTPStatus.UNPROCESSABLE_ENTITY)
             asked = altered(self.asked[key.pk], self.rng)
-            event.request_record = _record(key, asked, "application/json", "body" in record)
+            event.request_record = _record(key, asked, self.types[key.pk], "body" in record)
             theirs = json.loads(event.request_record)["fields"]
             event.differences = json.dumps(differences(record["fields"], theirs))
 
