@@ -36,6 +36,7 @@ from .payload import (
     record_of,
 )
 from .spelling import offset, size
+from .timeline import timeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,7 +143,7 @@ class DetailMixin(AccessMixin):
             "sentence": story.sentence(life),
             "moments": [
                 (moment, marks.dot(moment.mark), marks.status_badge(moment.status))
-                for moment in story.timeline(life, key, events)
+                for moment in timeline(life, key, events)
             ],
             "strip": marks.strip_svg(story.strip(life, events, limit=40)),
             "client": clients_of([key.scope], self.admin_site, request)[key.scope],

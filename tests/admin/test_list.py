@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from django_idempotency.admin import changelist
 from django_idempotency.models import IdempotencyKey, KeyTally
-from tests.admin.people import LIST, VIEW, page, signed_in
+from tests.admin.people import LIST, VIEW, detail, page, signed_in
 from tests.factories import IdempotencyKeyFactory, KeyEventFactory
 
 pytestmark = pytest.mark.django_db
@@ -115,6 +115,16 @@ def test_unfinished_keys_are_in_progress_at_first() -> None:
 
     assert html.count('idem-run">In progress<') == 1
     assert html.count('idem-warn">Unfinished<') == 1
+
+
+def test_a_site_without_time_zones_has_a_list_and_pages(key: IdempotencyKey, settings: Any) -> None:
+    """USE_TZ=False: all times are naive, the database's among them."""
+    settings.USE_TZ = False
+    client = signed_in(VIEW)
+
+    for url in (LIST, detail(key), f"{LIST}overview/"):
+        page(client, url)
+    assert "just now" in page(client, LIST)
 
 
 # -- filters
