@@ -59,6 +59,18 @@ def test_the_hour_that_comes_twice_has_two_bars() -> None:
     assert {end - start for start, end in _in_utc(period)} == {timedelta(hours=1)}
 
 
+def test_a_day_may_begin_at_one_o_clock() -> None:
+    """Where the clocks skip midnight; an edge that never was would be printed as another day."""
+    with timezone.override("America/Santiago"):
+        period = parsed(**{"from": "2026-09-05", "to": "2026-09-07"})
+
+    assert [edge.strftime("%d %H:%M") for edge in period.edges[:3]] == [
+        "05 00:00",
+        "06 01:00",
+        "07 00:00",
+    ]
+
+
 @pytest.mark.parametrize(
     ("asked", "first", "last"),
     [

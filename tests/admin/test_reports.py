@@ -227,6 +227,17 @@ def test_only_keys_that_the_person_may_see_are_counted() -> None:
     assert (everybody.days[-1].keys, mine.days[-1].keys) == (2, 1)
 
 
+def test_past_days_of_others_are_not_remembered_for_all() -> None:
+    """What is kept between pages was counted over all keys."""
+    for scope in ("user:7", "user:8"):
+        key(timedelta(days=1), scope=scope)
+    tiles(everything(), NOW)
+
+    mine = tiles(Source.of(IdempotencyKey.objects.filter(scope="user:7")), NOW)
+
+    assert mine.days[-2].keys == 1
+
+
 def test_tiles_count_the_last_24_hours() -> None:
     """And of unfinished keys, whether somebody probably works on them."""
     now = datetime.now(UTC)
