@@ -105,7 +105,7 @@ class IdempotencyKeyAdminMixin(ActionsMixin, DetailMixin, OverviewMixin):
             context |= self.tiles_context(request)
         return super().changelist_view(request, context | (extra_context or {}))
 
-    @admin.display(description=_("key, first seen"), ordering="created_at")
+    @admin.display(description=_("key"), ordering="created_at")
     def key_seen(self, key: ListedKey) -> SafeString:
         return format_html(
             '<code class="idem-key" title="{}">{}</code>'

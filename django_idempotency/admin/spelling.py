@@ -27,9 +27,14 @@ def duration(milliseconds: int) -> str:
     """``38 ms``, ``1.84 s``, ``21 min``, ``2.5 h``."""
     for bound, unit, decimals, name in _UNITS:
         if bound is None or milliseconds < bound:
-            number = number_format(milliseconds / unit, decimal_pos=decimals)
+            number = _rounded(milliseconds / unit, decimals)
             return _unit(name) % {"number": number}
     raise AssertionError  # the last unit has no bound
+
+
+def _rounded(number: float, decimals: int) -> str:
+    # Rounded here: number_format() cuts off, and 39.99 would be 39.9.
+    return number_format(round(number, decimals), decimal_pos=decimals)
 
 
 def _unit(name: str) -> str:
@@ -69,5 +74,5 @@ def size(count: int) -> str:
     if count < 1024:
         return _("%(number)s bytes") % {"number": number_format(count)}
     if count < 1024 * 1024:
-        return _("%(number)s KiB") % {"number": number_format(count / 1024, decimal_pos=1)}
-    return _("%(number)s MiB") % {"number": number_format(count / 1024 / 1024, decimal_pos=1)}
+        return _("%(number)s KiB") % {"number": _rounded(count / 1024, 1)}
+    return _("%(number)s MiB") % {"number": _rounded(count / 1024 / 1024, 1)}

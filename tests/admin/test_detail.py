@@ -93,6 +93,22 @@ def test_a_conflict_names_what_differed(key: IdempotencyKey) -> None:
     assert "lines[]" in text  # the items of a list count as one field
 
 
+def test_a_failure_comes_before_the_execution_that_made_up_for_it() -> None:
+    """By their times, though the key is read before its events."""
+    seen = timezone.now() - timedelta(hours=1)
+    key = IdempotencyKeyFactory(
+        completed=True, created_at=seen, completed_at=seen + timedelta(seconds=40)
+    )
+    KeyEventFactory(key=key, kind="failed", status=None, at=seen + timedelta(seconds=2))
+    KeyTally.objects.create(key=key, failure_count=1)
+
+    text = told(key)
+
+    assert "1 attempt before it failed and was rolled back." in text
+    assert text.index("Failed, everything rolled back") < text.index("Executed, response stored")
+    assert "+40.0 s" in text
+
+
 @pytest.mark.parametrize(
     ("age", "failures", "text"),
     [
@@ -151,6 +167,8 @@ def test_events_before_a_reuse_are_said_to_be_earlier() -> None:
 
     text = told(key, PAYLOAD)
 
+    assert "<title>executed</title>" in text
+    assert text.count("idem-m-conflict") == 1  # in the timeline, not in the strip
     assert "An earlier use of this key, before it expired." in text
     assert "Against an earlier request of this key" in text
     assert "idem-diff" not in text
