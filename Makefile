@@ -47,7 +47,7 @@ coverage: $(UV) ## Measure what the tests reach, on both databases together
 
 screenshots: $(UV) ## Take the pictures in docs/images anew, with the demo's history
 	TEST_DB=sqlite REQUIRE_BROWSER=1 $(RUN) pytest -q tests/browser/make_screenshots.py
-	TEST_DB=sqlite REQUIRE_BROWSER=1 $(RUN) pytest -q --ds=tests.settings_unfold tests/browser/make_screenshots.py
+	TEST_DB=sqlite REQUIRE_BROWSER=1 $(RUN) pytest -q -W default --ds=tests.settings_unfold tests/browser/make_screenshots.py
 
 wheel: $(UV) ## Build the source archive and, from it, the wheel
 	$(UV) build --quiet --out-dir $(WHEEL_DIR)
