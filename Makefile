@@ -11,10 +11,10 @@ export UV_PYTHON := $(PYTHON)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lowest check bench coverage wheel format clean
+.PHONY: help demo test lowest check bench coverage screenshots wheel format clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 demo: $(UV) ## Run the example project with two weeks of history: site, API, admin
 	$(RUN) python manage.py demo
@@ -44,6 +44,10 @@ coverage: $(UV) ## Measure what the tests reach, on both databases together
 	TEST_DB=sqlite $(RUN) coverage run -m pytest
 	$(RUN) coverage combine --quiet
 	$(RUN) coverage report
+
+screenshots: $(UV) ## Take the pictures in docs/images anew, with the demo's history
+	TEST_DB=sqlite REQUIRE_BROWSER=1 $(RUN) pytest -q tests/browser/make_screenshots.py
+	TEST_DB=sqlite REQUIRE_BROWSER=1 $(RUN) pytest -q -W default --ds=tests.settings_unfold tests/browser/make_screenshots.py
 
 wheel: $(UV) ## Build the source archive and, from it, the wheel
 	$(UV) build --quiet --out-dir $(WHEEL_DIR)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
 
@@ -17,11 +16,12 @@ from .body import Body, form_body, raw_body, record_stream
 from .conf import Settings, get_settings, secrets
 from .fingerprint import canonical_pairs, content_digest, field_digests
 from .policy import Policy
+from .redaction import redacted
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-__all__ = ["content_of", "default_fingerprint", "record_of", "redacted", "salt_of"]
+__all__ = ["content_of", "default_fingerprint", "record_of", "salt_of"]
 
 _LONGEST_RECORD = 64 * 1024  # bytes of a kept body
 
@@ -128,15 +128,3 @@ def _plain(document: Any) -> Any:
 
 def _number(text: str) -> float | str:
     return float(text) if text.lstrip("-").replace(".", "").isdigit() else text
-
-
-def redacted(data: Any, patterns: Any) -> Any:
-    """``data`` with the values of fields whose name matches a pattern replaced."""
-    if isinstance(data, dict):
-        return {
-            name: "[redacted]"
-            if any(fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)
-            else redacted(value, patterns)
-            for name, value in data.items()
-        }
-    return [redacted(item, patterns) for item in data] if isinstance(data, list) else data

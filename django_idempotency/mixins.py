@@ -14,10 +14,11 @@ from rest_framework.views import APIView, set_rollback
 
 from .body import record_stream
 from .conf import get_settings
-from .content import default_fingerprint, redacted
+from .content import default_fingerprint
 from .exceptions import Undone
 from .incoming import sent_key, settings_policy
 from .policy import Policy, misspelled
+from .redaction import redacted
 from .respond import respond
 from .responses import mark
 from .scope import default_scope

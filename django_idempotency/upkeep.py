@@ -1,14 +1,33 @@
-"""What people and cron do to keys that are there: with the ORM, off the hot path."""
+"""What people and cron do to keys that are there: with the ORM, off the hot path.
+
+Everything here takes the key's row lock first and passes over what is locked: a request that
+holds its key is never disturbed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 from django.db import connections, router, transaction
+from django.db.models import F
+from django.db.models.functions import Greatest
 
-from .models import IdempotencyKey, KeyEvent, KeyTally
+from .clock import DatabaseNow
+from .models import IdempotencyKey, IdempotencyKeyQuerySet, KeyEvent, KeyTally
 
-__all__ = ["purge"]
+__all__ = ["Done", "expire", "forget", "purge"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What became of the keys that were named; those in none of the sets do not exist."""
+
+    changed: frozenset[UUID]
+    held: frozenset[UUID]  # by a request in flight: left alone
+    idle: frozenset[UUID] = frozenset()  # there was nothing to change
 
 
 def purge(*, limit: int, keep: timedelta = timedelta(0)) -> int:
@@ -19,10 +38,49 @@ def purge(*, limit: int, keep: timedelta = timedelta(0)) -> int:
     alias = router.db_for_write(IdempotencyKey)
     with transaction.atomic(using=alias):
         expired = IdempotencyKey.objects.using(alias).expired(for_at_least=keep)
-        skip = connections[alias].features.has_select_for_update_skip_locked
-        locked = expired.order_by("expires_at").select_for_update(skip_locked=skip)
+        locked = _locked(expired.order_by("expires_at"))
         ids = list(locked.values_list("pk", flat=True)[:limit])
-        for model, column in ((KeyEvent, "key_id"), (KeyTally, "key_id"), (IdempotencyKey, "pk")):
-            rows = model._default_manager.using(alias).filter(**{f"{column}__in": ids})
-            rows._raw_delete(alias)  # noqa: SLF001 - no collector, no signals: one DELETE
+        _delete(ids, alias)
     return len(ids)
+
+
+def forget(ids: Collection[UUID]) -> Done:
+    """Delete keys with their trail, so that their next request executes once more."""
+    alias = router.db_for_write(IdempotencyKey)
+    with transaction.atomic(using=alias):
+        named = IdempotencyKey.objects.using(alias).filter(pk__in=ids).order_by("pk")
+        ours = frozenset(_locked(named).values_list("pk", flat=True))
+        _delete(ours, alias)
+        # What is still there, another transaction holds.
+        held = frozenset(named.values_list("pk", flat=True))
+    return Done(changed=ours, held=held)
+
+
+def expire(ids: Collection[UUID]) -> Done:
+    """End the retention of completed keys now.
+
+    An unfinished key is free as it is, and an expired one stays expired since when it was.
+    """
+    alias = router.db_for_write(IdempotencyKey)
+    with transaction.atomic(using=alias):
+        named = IdempotencyKey.objects.using(alias).filter(pk__in=ids).order_by("pk")
+        ours = frozenset(_locked(named).values_list("pk", flat=True))
+        live = named.filter(pk__in=ours, expires_at__gt=DatabaseNow()).completed()
+        changed = frozenset(live.values_list("pk", flat=True))
+        # A key expires after it was first seen, be it by a millisecond.
+        earliest = F("created_at") + timedelta(milliseconds=1)
+        named.filter(pk__in=changed).update(expires_at=Greatest(DatabaseNow(), earliest))
+        held = frozenset(named.exclude(pk__in=ours).values_list("pk", flat=True))
+    return Done(changed=changed, held=held, idle=ours - changed)
+
+
+def _locked(keys: IdempotencyKeyQuerySet) -> IdempotencyKeyQuerySet:
+    """Those of ``keys`` that nobody holds, locked until the transaction ends."""
+    skip = connections[keys.db].features.has_select_for_update_skip_locked
+    return keys.select_for_update(skip_locked=skip)
+
+
+def _delete(ids: Collection[UUID], alias: str) -> None:
+    for model, column in ((KeyEvent, "key_id"), (KeyTally, "key_id"), (IdempotencyKey, "pk")):
+        rows = model._default_manager.using(alias).filter(**{f"{column}__in": ids})
+        rows._raw_delete(alias)  # noqa: SLF001 - no collector, no signals: one DELETE

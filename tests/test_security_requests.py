@@ -11,8 +11,8 @@ from django.contrib.auth import get_user_model
 from django.urls import include, path, re_path
 from rest_framework.versioning import AcceptHeaderVersioning
 
+from django_idempotency.content import salt_of
 from django_idempotency.fingerprint import content_digest, field_digests
-from django_idempotency.incoming import signed_salt
 from django_idempotency.models import IdempotencyKey
 from django_idempotency.protocol import key_id
 from tests.orders.models import Order
@@ -221,7 +221,7 @@ def test_s9_every_digest_tells_its_parts_apart() -> None:
     assert left.bytes[:8] != right.bytes[:8]  # of the key
     assert left.bytes[8:] != right.bytes[8:]  # of the pair
     assert key_id("user:1", key) != key_id("user:2", key)
-    assert signed_salt("user:1", "2" + key) != signed_salt("user:12", key)
+    assert salt_of("user:1", "2" + key) != salt_of("user:12", key)
     (one,) = field_digests([("ab", "c")], secret=b"s", salt=b"t").values()
     (other,) = field_digests([("a", "bc")], secret=b"s", salt=b"t").values()
     assert one != other

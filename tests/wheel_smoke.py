@@ -79,6 +79,9 @@ def main() -> None:
     home = Path(django_idempotency.__file__).parent
     assert "site-packages" in home.parts, f"this is not the installed wheel: {home}"
     assert (home / "py.typed").is_file(), "the wheel lacks py.typed"
+    pages = home / "templates/admin/django_idempotency/idempotencykey"
+    assert {"change_list.html", "detail.html"} <= {page.name for page in pages.iterdir()}
+    assert (home / "static/django_idempotency/desk.css").is_file(), "the wheel lacks the style"
 
     effects: list[object] = []
     with tempfile.TemporaryDirectory() as directory:

@@ -1,0 +1,316 @@
+"""The overview page, and the tiles above the list: figures into words and links."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.formats import date_format
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from django_idempotency.models import IdempotencyKey
+from django_idempotency.protocol import Outcome
+
+from .charts import Series, bar, spark
+from .clients import Client, clients_of
+from .conflicts import NEWEST, Conflict, Leader
+from .figures import age, age_figure, conflict_figure, number, percent, traffic_figure
+from .period import Period, parse_period
+from .reports import Day, Overview, Source, overview, tiles
+from .spelling import age as ago
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+    _Base = admin.ModelAdmin[IdempotencyKey]
+else:
+    _Base = object  # so that another admin's ModelAdmin can stand behind it
+
+__all__ = ["OverviewMixin"]
+
+_TEMPLATE = "admin/django_idempotency/idempotencykey/overview.html"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """One figure in large; with a link where it leads on."""
+
+    label: str
+    value: str
+    hint: str
+    css: str = ""
+    url: str = ""
+    picture: SafeString | str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """A client or an endpoint in its table."""
+
+    label: str
+    scope: str = ""  # of a client that has a name besides
+    url: str
+    conflicts: str
+    keys: str
+    share: str
+    bar: SafeString
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """One of the latest conflicts."""
+
+    conflict: Conflict
+    client: Client
+    url: str
+    ago: str
+    changed: str
+
+
+class OverviewMixin(_Base):
+    """The part of a key desk that counts."""
+
+    def overview_view(self, request: HttpRequest) -> HttpResponse:
+        """The page at ``overview/``. Any query string is answered, see ``parse_period``."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        now = datetime.now(UTC)
+        period = parse_period(request.GET, now)
+        found = overview(self._source(request), period)
+        request.current_app = self.admin_site.name
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Overview"),
+            "opts": self.opts,
+            "media": self.media,
+            "period": period,
+            "presets": _presets(period),
+            "today": now.astimezone(period.end.tzinfo).date(),
+            "tiles": _overview_tiles(found),
+            "figures": [traffic_figure(found, period)],
+            "small_figures": [
+                figure
+                for figure in (conflict_figure(found, period), age_figure(found, period))
+                if figure is not None
+            ],
+            "rankings": self._rankings(request, found),
+            "refusals": self._refusals(request, found.latest, now),
+            "notes": _notes(found, period),
+            "list_url": self._list_url(),
+        }
+        return TemplateResponse(request, _TEMPLATE, context)
+
+    def tiles_context(self, request: HttpRequest) -> dict[str, object]:
+        """What ``_tiles.html`` needs to stand above the list of keys."""
+        found = tiles(self._source(request), datetime.now(UTC))
+        shown = [
+            Tile(
+                label=_("Keyed requests"),
+                value=number(found.requests),
+                hint=_("last 24 hours"),
+                url="?since=24h",
+            ),
+            Tile(
+                label=_("Replays served"),
+                value=number(found.replayed),
+                hint=_("not executed twice"),
+                css="idem-t-replayed",
+                url="?replayed=yes&since=24h",
+            ),
+            Tile(
+                label=_("Conflicts refused"),
+                value=number(found.conflicts),
+                hint=_("same key, other request"),
+                css="idem-t-conflict" if found.conflicts else "",
+                url="?conflicts=yes",  # also of keys that were first seen before
+            ),
+            Tile(
+                label=_("In progress"),
+                value=number(found.in_progress),
+                hint=_("right now"),
+                url="?state=in_progress",
+            ),
+            Tile(
+                label=_("Unfinished"),
+                value=number(found.unfinished),
+                hint=_("free for the next retry"),
+                css="idem-t-in_flight" if found.unfinished else "",
+                url="?state=unfinished&since=24h",
+            ),
+            Tile(
+                label=_("Overview"),
+                value="",
+                hint=_("14 days in charts"),
+                url=self._url("overview"),
+                picture=_spark(found.days),
+            ),
+        ]
+        return {"tiles": shown}
+
+    def _source(self, request: HttpRequest) -> Source:
+        return Source.of(self.get_queryset(request))  # type: ignore[arg-type]
+
+    def _url(self, name: str, *args: Any) -> str:
+        view = f"admin:{self.opts.app_label}_{self.opts.model_name}_{name}"
+        return reverse(view, args=args, current_app=self.admin_site.name)
+
+    def _list_url(self, **filters: str) -> str:
+        query = f"?{urlencode(filters)}" if filters else ""
+        return self._url("changelist") + query
+
+    def _rankings(self, request: HttpRequest, found: Overview) -> list[dict[str, Any]]:
+        """The two tables of who and where, with links to the keys behind each line."""
+        leaders = found.leaders
+        clients = clients_of((one.name for one in leaders.clients), self.admin_site, request)
+        return [
+            {
+                "title": _("Clients by conflicts"),
+                "head": _("Client"),
+                "rows": [
+                    _rank(
+                        one,
+                        leaders.conflicts,
+                        self._list_url(client=one.name, conflicts="yes"),
+                        label=clients[one.name].label,
+                    )
+                    for one in leaders.clients
+                ],
+            },
+            {
+                "title": _("Endpoints by conflicts"),
+                "head": _("Endpoint"),
+                "rows": [
+                    _rank(
+                        one,
+                        leaders.conflicts,
+                        self._list_url(endpoint=one.name, conflicts="yes"),
+                        label=one.name,
+                    )
+                    for one in leaders.endpoints
+                ],
+            },
+        ]
+
+    def _refusals(
+        self, request: HttpRequest, latest: Sequence[Conflict], now: datetime
+    ) -> list[Refusal]:
+        clients = clients_of((one.scope for one in latest), self.admin_site, request)
+        return [
+            Refusal(
+                conflict=one,
+                client=clients[one.scope],
+                url=f"{self._url('change', one.key_id)}#conflict-{one.event_id}",
+                ago=ago(one.at, now if one.at.tzinfo else datetime.now()),  # noqa: DTZ005 -- as stored
+                changed=", ".join(map(_field_name, one.changed)),
+            )
+            for one in latest
+        ]
+
+
+def _presets(period: Period) -> list[tuple[str, str, bool]]:
+    """(value, label, whether it is the one shown) of the usual periods."""
+    names = (("24h", _("24 hours")), ("7d", _("7 days")), ("14d", _("14 days")))
+    return [(value, label, value == period.name) for value, label in names]
+
+
+def _overview_tiles(found: Overview) -> list[Tile]:
+    traffic, total = found.traffic, found.traffic.total
+    spelled = (
+        (Outcome.REPLAYED, _("Replays served"), _("%(share)s, not executed twice")),
+        (Outcome.CONFLICT, _("Conflicts refused"), _("%(share)s, same key, other request")),
+        (Outcome.IN_FLIGHT, _("Refused in flight"), _("%(share)s, first request still running")),
+        (Outcome.FAILED, _("Failed"), _("%(share)s, rolled back")),
+    )
+    executed = traffic.of(Outcome.EXECUTED)
+    first = Tile(
+        label=_("Keyed requests"),
+        value=number(total),
+        hint=ngettext("%(number)s executed", "%(number)s executed", executed)
+        % {"number": number(executed)},
+    )
+    others = [
+        Tile(
+            label=label,
+            value=number(traffic.of(outcome)),
+            hint=hint % {"share": percent(traffic.of(outcome), total)},
+            css=f"idem-t-{outcome.value}" if traffic.of(outcome) else "",
+        )
+        for outcome, label, hint in spelled
+    ]
+    median = Tile(
+        label=_("Median replay age"),
+        value=age(found.ages.median),
+        hint=_("95 %% within %(age)s") % {"age": age(found.ages.p95)}
+        if found.ages.p95 is not None
+        else _("since its key was first seen"),
+    )
+    return [first, *others, median]
+
+
+def _rank(leader: Leader, conflicts: int, url: str, *, label: str) -> Rank:
+    share = leader.conflicts / conflicts if conflicts else 0
+    return Rank(
+        label=label,
+        scope="" if label == leader.name else leader.name,
+        url=url,
+        conflicts=number(leader.conflicts),
+        keys=number(leader.keys),
+        share=percent(leader.conflicts, conflicts),
+        bar=bar(share, "idem-c-conflict"),
+    )
+
+
+def _spark(days: Sequence[Day]) -> SafeString:
+    title = _("New keys a day from %(first)s to %(last)s, conflicts on top") % {
+        "first": date_format(days[0].start, "j M"),
+        "last": date_format(days[-1].start, "j M"),
+    }
+    series = [
+        Series("idem-c-executed", _("New keys"), [day.keys for day in days]),
+        Series("idem-c-conflict", _("Conflicts"), [day.conflicts for day in days]),
+    ]
+    return spark(title, series)
+
+
+def _notes(found: Overview, period: Period) -> list[str]:
+    """What the figures do not say by themselves."""
+    notes = []
+    if not period.understood:
+        notes.append(_("That period makes no sense; these are the last 14 days."))
+    if found.overused_keys:
+        notes.append(
+            ngettext(
+                "%(number)s key has been used so often that not every use is recorded with its "
+                "time. Its page counts them all; the charts miss some.",
+                "%(number)s keys have been used so often that not every use is recorded with its "
+                "time. Their pages count them all; the charts miss some.",
+                found.overused_keys,
+            )
+            % {"number": number(found.overused_keys)}
+        )
+    if found.leaders.newest_only:
+        notes.append(
+            _("Clients and endpoints are ranked by the newest %(number)s conflicts of the period.")
+            % {"number": number(NEWEST)}
+        )
+    return notes
+
+
+def _field_name(name: str) -> str:
+    """Parts of a request that are not fields of its body begin with an @."""
+    known = {
+        "@method": _("method"),
+        "@path": _("path"),
+        "@query": _("query string"),
+        "@content-type": _("media type"),
+    }
+    return known.get(name, name)
