@@ -41,6 +41,7 @@ class Settings:
     KEY_PATTERN: str | None = _setting(None, rules.pattern)
     SCOPE: Any = _setting("user", rules.calls("user", "user+route"))
     ANONYMOUS: str = _setting("shared", rules.one_of("shared", "reject", "session"))
+    KEYS_PER_SCOPE: int | None = _setting(None, rules.optional(rules.whole(1, 10_000_000)))
     FINGERPRINT: Any = _setting(None, rules.calls(None))
     FINGERPRINT_HEADERS: Collection[str] = _setting((), rules.names)
     FINGERPRINT_KEYS: Collection[str] | None = _setting(None, rules.secret_list)

@@ -62,6 +62,7 @@ def run(
         KeyReused: the key belongs to a different request.
         KeyExpired: the key is past its retention and must not be used again.
         AttemptsExhausted: too many executions of the key died without a word.
+        TooManyKeys: the key is new, and its scope has too many.
         StoreUnavailable, OutcomeUnknown: the database failed.
     """
     store = Store(request)

@@ -23,6 +23,7 @@ __all__ = [
     "ReplayForbidden",
     "ResultNotStored",
     "StoreUnavailable",
+    "TooManyKeys",
     "Undone",
 ]
 
@@ -93,6 +94,17 @@ class AnonymousRefused(IdempotencyError):
     slug = "anonymous"
     title = "Idempotency keys need credentials"
     detail = "Sign in to use an idempotency key here, or send the request without one."
+
+
+class TooManyKeys(IdempotencyError):
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    slug = "too-many-keys"
+    title = "Too many idempotency keys"
+    detail = (
+        "You have more idempotency keys than this site keeps for one client. Nothing was carried "
+        "out. Send the same request with the same key again when older keys have expired."
+    )
+    retry_after = 60
 
 
 class KeyInProgress(IdempotencyError):

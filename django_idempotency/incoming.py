@@ -111,6 +111,7 @@ def keyed_request(request: Any, sent: str, policy: Policy, settings: Settings) -
         caller=_caller(django_request),
         never_store=frozenset(settings.NEVER_STORE),
         store_errors=settings.STORE_5XX,
+        keys_per_scope=settings.KEYS_PER_SCOPE,
         max_crashes=settings.MAX_CRASHES,
         reuse_expired=settings.ON_EXPIRED == "execute",
         in_flight_status=settings.IN_FLIGHT_STATUS,

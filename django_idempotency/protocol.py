@@ -81,6 +81,7 @@ class KeyedRequest:
     seed: uuid.UUID = field(default_factory=uuid.uuid4)  # for outbound keys, if this is a first use
     never_store: frozenset[int] = frozenset()  # returned statuses that count as "did not happen"
     store_errors: bool = False  # keep returned statuses of 500 and up, too
+    keys_per_scope: int | None = None  # live keys that one scope may have
     reuse_expired: bool = True
     max_crashes: int = 10  # executions that ended without a word, before no more are begun
     in_flight_status: int = HTTPStatus.CONFLICT

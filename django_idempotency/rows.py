@@ -81,6 +81,15 @@ class KeyRows:
             return replace(seen, attempt=replace(seen.attempt, number=number + 1), ours=True)
         return replace(seen, busy=True) if self.sql.compound else self.held()
 
+    def live_keys(self, *, limit: int) -> int:
+        """How many keys of this scope have not expired, at most ``limit``."""
+        cursor = self._execute(self.sql.live, (self.request.scope, limit))
+        return int(cursor.fetchone()[0])
+
+    def give_back(self) -> None:
+        """Delete the locked row of a claim that is not to be used."""
+        self._execute(self.sql.give_back, (self._pk,))
+
     def failures(self) -> int:
         """How many executions of the key were rolled back, and lived to say so."""
         row = self._execute(self.sql.failures, (self._pk,)).fetchone()

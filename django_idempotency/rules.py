@@ -17,6 +17,7 @@ __all__ = [
     "methods",
     "names",
     "one_of",
+    "optional",
     "pattern",
     "secret_list",
     "statuses",
@@ -42,6 +43,16 @@ def whole(least: int, most: int) -> Rule:
         return None if fits else f"must be a whole number from {least} to {most}"
 
     return rule
+
+
+def optional(rule: Rule) -> Rule:
+    """None, or what ``rule`` allows."""
+
+    def either(value: Any) -> str | None:
+        wrong = None if value is None else rule(value)
+        return wrong and wrong.replace("must be", "must be None or", 1)
+
+    return either
 
 
 def duration(value: Any) -> str | None:

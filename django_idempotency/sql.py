@@ -89,6 +89,12 @@ class Statements:
         self.begin_again = self._begin_again()
         self.tally = {kind: self._tally(kind) for kind in COUNTED}
         self.event = {kind: self._event(kind) for kind in COUNTED}
+        # Counted up to a limit: a scope may have millions.
+        self.live = (
+            f"SELECT COUNT(*) FROM (SELECT 1 FROM {self.key} WHERE {self.quote('scope')} = %s "
+            f"AND {self.quote('expires_at')} > {self.now} LIMIT %s) AS live"
+        )
+        self.give_back = f"DELETE {self.by_id} AND {self.quote('completed_at')} IS NULL"
         self.failures = (
             f"SELECT {self.quote('failure_count')} FROM {self.tallies} "
             f"WHERE {self.quote('key_id')} = %s"

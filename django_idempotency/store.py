@@ -24,7 +24,7 @@ from django.db import (
 )
 from django.db.transaction import TransactionManagementError
 
-from .exceptions import OutcomeUnknown, StoreUnavailable
+from .exceptions import OutcomeUnknown, StoreUnavailable, TooManyKeys
 from .failures import is_lost, is_transient, sqlstate
 from .models import IdempotencyKey
 from .protocol import Attempt, KeyedRequest, KeyRecord, StoredResponse
@@ -67,6 +67,7 @@ class Store:
 
         Raises:
             StoreUnavailable: the database failed; nothing has run.
+            TooManyKeys: the scope has more live keys than it may.
             ImproperlyConfigured: called inside a transaction.
         """
         self._refuse_enclosing_transaction()
@@ -88,12 +89,27 @@ class Store:
 
     def _reserved(self, seen: KeyRecord | None) -> KeyRecord:
         if seen is None:
+            self._refuse_too_many()
             return KeyRecord(attempt=Attempt(seed=self.request.seed), ours=True)
         if seen.busy:
             return seen
         if self._is_free(seen):
             return self._take_over()
         return self._begin_again(seen) if seen.response is None else seen
+
+    def _refuse_too_many(self) -> None:
+        """Give the new key back if its scope has more than it may.
+
+        Asked after the claim, so that retries and refusals need not ask, and twins of many
+        keys are all counted.
+        """
+        limit = self.request.keys_per_scope
+        if limit is None or self.rows.live_keys(limit=limit + 1) <= limit:
+            return
+        with self._transaction():
+            if self.rows.lock() is not None:
+                self.rows.give_back()
+        raise TooManyKeys
 
     def _is_free(self, record: KeyRecord) -> bool:
         """Whether nothing counts under the key, though it names another request or an old one."""

@@ -106,6 +106,12 @@ def exhausted(send: Any, settings: Any, after: Any) -> Any:
     return send("/plain/", key=key)
 
 
+def too_many(send: Any, settings: Any, after: Any) -> Any:
+    settings.IDEMPOTENCY = {"KEYS_PER_SCOPE": 1}
+    send("/plain/", key=new_key())
+    return send("/plain/", key=new_key())
+
+
 def unavailable(send: Any, settings: Any, after: Any) -> Any:
     connection.close()
     with pytest.MonkeyPatch.context() as patch:
@@ -125,6 +131,7 @@ WAYS_TO_MEET: dict[str, Meet] = {
     "key-invalid": invalid,
     "key-too-short": too_short,
     "anonymous": anonymous,
+    "too-many-keys": too_many,
     "in-progress": in_progress,
     "key-reused": reused,
     "key-expired": expired,
