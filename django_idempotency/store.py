@@ -142,7 +142,8 @@ class Store:
             if not self._is_free(found):
                 return found
             attempt = Attempt(
-                number=1 if found.expired else found.attempt.number + 1,
+                # Workers that died did so for the other request: MAX_CRASHES begins anew.
+                number=1 if found.expired else self.rows.failures() + 1,
                 # An outbound key must not outlive the request it was made for.
                 seed=self.request.seed,
             )
