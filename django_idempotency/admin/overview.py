@@ -12,21 +12,20 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.formats import date_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from django_idempotency.models import IdempotencyKey
-from django_idempotency.protocol import Outcome
 
-from .charts import Series, bar, spark
+from .charts import bar
 from .clients import Client, clients_of
 from .conflicts import NEWEST, Conflict, Leader
-from .figures import age, age_figure, conflict_figure, number, percent, traffic_figure
+from .figures import age_figure, conflict_figure, number, percent, traffic_figure
 from .period import Period, parse_period
-from .reports import Day, Overview, Source, overview, tiles
+from .reports import Overview, Source, overview, tiles
 from .spelling import age as ago
+from .tiles import list_tiles, overview_tiles
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -38,18 +37,6 @@ else:
 __all__ = ["OverviewMixin"]
 
 _TEMPLATE = "admin/django_idempotency/idempotencykey/overview.html"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tile:
-    """One figure in large; with a link where it leads on."""
-
-    label: str
-    value: str
-    hint: str
-    css: str = ""
-    url: str = ""
-    picture: SafeString | str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +82,7 @@ class OverviewMixin(_Base):
             "period": period,
             "presets": _presets(period),
             "today": now.astimezone(period.end.tzinfo).date(),
-            "tiles": _overview_tiles(found),
+            "tiles": overview_tiles(found),
             "figures": [traffic_figure(found, period)],
             "small_figures": [
                 figure
@@ -112,49 +99,7 @@ class OverviewMixin(_Base):
     def tiles_context(self, request: HttpRequest) -> dict[str, object]:
         """What ``_tiles.html`` needs to stand above the list of keys."""
         found = tiles(self._source(request), datetime.now(UTC))
-        shown = [
-            Tile(
-                label=_("Keyed requests"),
-                value=number(found.requests),
-                hint=_("last 24 hours"),
-                url="?since=24h",
-            ),
-            Tile(
-                label=_("Replays served"),
-                value=number(found.replayed),
-                hint=_("not executed twice"),
-                css="idem-t-replayed",
-                url="?replayed=yes&since=24h",
-            ),
-            Tile(
-                label=_("Conflicts refused"),
-                value=number(found.conflicts),
-                hint=_("same key, other request"),
-                css="idem-t-conflict" if found.conflicts else "",
-                url="?conflicts=yes",  # also of keys that were first seen before
-            ),
-            Tile(
-                label=_("In progress"),
-                value=number(found.in_progress),
-                hint=_("right now"),
-                url="?state=in_progress",
-            ),
-            Tile(
-                label=_("Unfinished"),
-                value=number(found.unfinished),
-                hint=_("free for the next retry"),
-                css="idem-t-in_flight" if found.unfinished else "",
-                url="?state=unfinished&since=24h",
-            ),
-            Tile(
-                label=_("Overview"),
-                value="",
-                hint=_("14 days in charts"),
-                url=self._url("overview"),
-                picture=_spark(found.days),
-            ),
-        ]
-        return {"tiles": shown}
+        return {"tiles": list_tiles(found, self._url("overview"))}
 
     def _source(self, request: HttpRequest) -> Source:
         return Source.of(self.get_queryset(request))  # type: ignore[arg-type]
@@ -222,40 +167,6 @@ def _presets(period: Period) -> list[tuple[str, str, bool]]:
     return [(value, label, value == period.name) for value, label in names]
 
 
-def _overview_tiles(found: Overview) -> list[Tile]:
-    traffic, total = found.traffic, found.traffic.total
-    spelled = (
-        (Outcome.REPLAYED, _("Replays served"), _("%(share)s, not executed twice")),
-        (Outcome.CONFLICT, _("Conflicts refused"), _("%(share)s, same key, other request")),
-        (Outcome.IN_FLIGHT, _("Refused in flight"), _("%(share)s, first request still running")),
-        (Outcome.FAILED, _("Failed"), _("%(share)s, rolled back")),
-    )
-    executed = traffic.of(Outcome.EXECUTED)
-    first = Tile(
-        label=_("Keyed requests"),
-        value=number(total),
-        hint=ngettext("%(number)s executed", "%(number)s executed", executed)
-        % {"number": number(executed)},
-    )
-    others = [
-        Tile(
-            label=label,
-            value=number(traffic.of(outcome)),
-            hint=hint % {"share": percent(traffic.of(outcome), total)},
-            css=f"idem-t-{outcome.value}" if traffic.of(outcome) else "",
-        )
-        for outcome, label, hint in spelled
-    ]
-    median = Tile(
-        label=_("Median replay age"),
-        value=age(found.ages.median),
-        hint=_("95 %% within %(age)s") % {"age": age(found.ages.p95)}
-        if found.ages.p95 is not None
-        else _("since its key was first seen"),
-    )
-    return [first, *others, median]
-
-
 def _rank(leader: Leader, conflicts: int, url: str, *, label: str) -> Rank:
     share = leader.conflicts / conflicts if conflicts else 0
     return Rank(
@@ -267,18 +178,6 @@ def _rank(leader: Leader, conflicts: int, url: str, *, label: str) -> Rank:
         share=percent(leader.conflicts, conflicts),
         bar=bar(share, "idem-c-conflict"),
     )
-
-
-def _spark(days: Sequence[Day]) -> SafeString:
-    title = _("New keys a day from %(first)s to %(last)s, conflicts on top") % {
-        "first": date_format(days[0].start, "j M"),
-        "last": date_format(days[-1].start, "j M"),
-    }
-    series = [
-        Series("idem-c-executed", _("New keys"), [day.keys for day in days]),
-        Series("idem-c-conflict", _("Conflicts"), [day.conflicts for day in days]),
-    ]
-    return spark(title, series)
 
 
 def _notes(found: Overview, period: Period) -> list[str]:
