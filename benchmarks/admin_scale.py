@@ -33,8 +33,8 @@ INSERT INTO django_idempotency_idempotencykey (
   request_id, seed, attempts, created_at, expires_at, completed_at, duration_ms,
   response_status, response_headers, response_body)
 SELECT
-  encode(substring(sha256(convert_to(key, 'UTF8')) for 8) || substring(sha256(convert_to(
-    length(scope) || ':' || scope || key, 'UTF8')) for 8), 'hex')::uuid,
+  encode(set_byte(set_byte(raw, 6, get_byte(raw, 6) & 15 | 128),
+    8, get_byte(raw, 8) & 63 | 128), 'hex')::uuid,
   scope, key, repeat('ab', 32), 'POST', path, route,
   '{"fields":{"@method":"0a1b2c3d4e5f","account":"0a1b2c3d4e5f","amount":"0a1b2c3d4e5f"}}',
   '192.0.2.10', 'shop-app/2.10 (Linux)', 'req-' || n, gen_random_uuid(), 1,
@@ -50,7 +50,9 @@ FROM (SELECT n, n % 200 <> 7 AS done,
   'scale-' || n || '-' || md5(n::text) AS key,
   (ARRAY['/payments/', '/orders/', '/payments/' || n || '/refunds/'])[1 + n % 3] AS path,
   (ARRAY['payments/', 'orders/', 'payments/<int:pk>/refunds/'])[1 + n % 3] AS route
-  FROM generate_series(1, {keys}) AS n) AS made"""
+  FROM generate_series(1, {keys}) AS n) AS made
+CROSS JOIN LATERAL (SELECT substring(sha256(convert_to(key, 'UTF8')) for 8) || substring(sha256(
+  convert_to(length(scope) || ':' || scope || key, 'UTF8')) for 8) AS raw) AS digests"""
 
 # Two events for each key in order, of the kinds in which they come: mostly replays.
 EVENTS = """

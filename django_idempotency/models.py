@@ -6,7 +6,6 @@ writes these tables with the statements in ``sql.py``; all else is plain ORM.
 
 from __future__ import annotations
 
-import uuid
 from datetime import datetime, timedelta
 
 from django.db import models
@@ -15,7 +14,7 @@ from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_lazy as _
 
 from .clock import DatabaseNow
-from .protocol import key_digest, key_id
+from .protocol import ids_of, key_id
 
 __all__ = ["IdempotencyKey", "IdempotencyKeyQuerySet", "KeyEvent", "KeyTally"]
 
@@ -34,9 +33,7 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
 
     def for_key(self, key: str) -> IdempotencyKeyQuerySet:
         """All uses of ``key``, in whatever scope: a range scan on the primary key."""
-        first = key_digest(key)
-        low, high = (uuid.UUID(bytes=first + tail * 8) for tail in (b"\x00", b"\xff"))
-        return self.filter(pk__range=(low, high), key=key)
+        return self.filter(pk__range=ids_of(key), key=key)
 
     def in_scope(self, scope: str, key: str) -> IdempotencyKeyQuerySet:
         return self.filter(pk=key_id(scope, key))

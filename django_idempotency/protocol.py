@@ -24,6 +24,7 @@ __all__ = [
     "Replay",
     "StoredResponse",
     "decide",
+    "ids_of",
     "key_digest",
     "key_id",
 ]
@@ -41,19 +42,32 @@ class Outcome(StrEnum):
 
 
 def key_digest(key: str) -> bytes:
-    """The first 8 bytes of SHA-256(key): what all uses of one key have in common."""
-    return hashlib.sha256(key.encode()).digest()[:8]
+    """The first 8 bytes of the id of each use of ``key``, whatever its scope.
+
+    60 bits of SHA-256(key) around the version that RFC 9562 §5.8 wants there: MariaDB's uuid
+    type refuses what is no UUID.
+    """
+    digest = hashlib.sha256(key.encode()).digest()
+    return digest[:6] + bytes((0x80 | digest[6] & 0x0F, digest[7]))
 
 
 def key_id(scope: str, key: str) -> uuid.UUID:
-    """The primary key of (scope, key).
+    """The primary key of (scope, key), a UUID of version 8.
 
     Eight bytes from the key, then eight from the length-prefixed pair: one 16-byte index
     gives uniqueness per scope and, by its first half, exact search by key across scopes.
     """
     pair = scope.encode()
-    tail = hashlib.sha256(b"%d:%b%b" % (len(pair), pair, key.encode())).digest()[:8]
-    return uuid.UUID(bytes=key_digest(key) + tail)
+    digest = hashlib.sha256(b"%d:%b%b" % (len(pair), pair, key.encode())).digest()
+    return uuid.UUID(bytes=key_digest(key) + bytes((0x80 | digest[0] & 0x3F,)) + digest[1:8])
+
+
+def ids_of(key: str) -> tuple[uuid.UUID, uuid.UUID]:
+    """The least and the greatest id that ``key`` can have."""
+    first = key_digest(key)
+    return uuid.UUID(bytes=first + b"\x80" + bytes(7)), uuid.UUID(
+        bytes=first + b"\xbf" + b"\xff" * 7
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

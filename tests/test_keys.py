@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import http_sf
 import pytest
 from hypothesis import example, given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from django_idempotency.exceptions import KeyInvalid
 from django_idempotency.keys import KeyRules, parse_key
+from django_idempotency.protocol import ids_of, key_id
 
 ANY_LENGTH = KeyRules(min_length=0, max_length=10**6)
 
@@ -126,3 +129,14 @@ def test_the_uuid_pattern_accepts_the_usual_form_only(value: object, upper: bool
     for other in (f"{{{text}}}", f"urn:uuid:{text}", text.replace("-", ""), text[:-1]):
         with pytest.raises(KeyInvalid):
             parse_key(other, rules)
+
+
+@given(scope=st.text(st.characters(codec="utf-8")), key=st.text(_ascii))
+def test_an_id_is_a_uuid_that_any_database_takes(scope: str, key: str) -> None:
+    """Version 8 of RFC 9562, since MariaDB's type takes no other; and in the range of its key."""
+    id_ = key_id(scope, key)
+    least, greatest = ids_of(key)
+
+    assert (id_.version, id_.variant) == (8, uuid.RFC_4122)
+    assert least <= id_ <= greatest
+    assert id_.bytes[:8] == least.bytes[:8] == greatest.bytes[:8]
