@@ -92,12 +92,8 @@ class ActionsMixin(AccessMixin):
         if asked_bodies and not self.has_payload_permission(request):
             raise PermissionDenied
         limit = EXPORTED_WITH_BODIES if asked_bodies else EXPORTED
-        keys = _chosen(queryset, limit)
+        keys = self._chosen(request, queryset, limit)
         if keys is None:
-            self._too_many(request, limit)
-            return None
-        if not keys:
-            messages.warning(request, _("The keys are gone already."))
             return None
         if request.POST.get("confirmed") != "yes":
             return self._ask(
@@ -126,12 +122,8 @@ class ActionsMixin(AccessMixin):
     # -- question, deed, report
 
     def _change(self, request: HttpRequest, queryset: Keys, change: Change) -> HttpResponse | None:
-        keys = _chosen(queryset, AT_ONCE)
+        keys = self._chosen(request, queryset, AT_ONCE)
         if keys is None:
-            self._too_many(request, AT_ONCE)
-            return None
-        if not keys:
-            messages.warning(request, _("The keys are gone already."))
             return None
         if request.POST.get("confirmed") != "yes":
             return self._ask(
@@ -173,13 +165,22 @@ class ActionsMixin(AccessMixin):
             },
         )
 
-    def _too_many(self, request: HttpRequest, limit: int) -> None:
-        text = ngettext(
-            "At most %(limit)d key at once. Choose fewer.",
-            "At most %(limit)d keys at once. Choose fewer.",
-            limit,
-        )
-        messages.error(request, text % {"limit": limit})
+    def _chosen(
+        self, request: HttpRequest, queryset: Keys, limit: int
+    ) -> list[IdempotencyKey] | None:
+        """The keys, without what is heavy; None, and a message, if nothing can be done."""
+        light = queryset.prefetch_related(None).select_related(None)
+        keys = list(light.only("key", "scope", "method", "path", "created_at")[: limit + 1])
+        if not keys:
+            messages.warning(request, _("The keys are gone already."))
+        elif len(keys) > limit:
+            text = ngettext(
+                "At most %(limit)d key at once. Choose fewer.",
+                "At most %(limit)d keys at once. Choose fewer.",
+                limit,
+            )
+            messages.error(request, text % {"limit": limit})
+        return keys if 0 < len(keys) <= limit else None
 
     def _report(self, request: HttpRequest, change: Change, done: upkeep.Done) -> None:
         count = len(done.changed)
@@ -228,10 +229,3 @@ def _is_id(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _chosen(queryset: Keys, limit: int) -> list[IdempotencyKey] | None:
-    """The keys, without what is heavy; None if there are more than ``limit``."""
-    light = queryset.prefetch_related(None).select_related(None)
-    keys = list(light.only("key", "scope", "method", "path", "created_at")[: limit + 1])
-    return keys if len(keys) <= limit else None
