@@ -146,5 +146,4 @@ class IdempotencyKeyAdminMixin(ActionsMixin, DetailMixin, OverviewMixin):
         return marks.number(key.conflict_count, "idem-count-bad")
 
     def _life(self, key: ListedKey) -> story.Life:
-        reusable = get_settings().ON_EXPIRED == "execute"
-        return story.life_of(key, now=key.now, reusable=reusable)
+        return story.life_of(key, now=key.now, settings=get_settings())

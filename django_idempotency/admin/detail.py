@@ -127,8 +127,7 @@ class DetailMixin(AccessMixin):
             return None
 
     def _page(self, request: HttpRequest, key: ListedKey) -> dict[str, Any]:
-        reusable = get_settings().ON_EXPIRED == "execute"
-        life = story.life_of(key, now=key.now, reusable=reusable)
+        life = story.life_of(key, now=key.now, settings=get_settings())
         may_see = self.has_payload_permission(request)
         events = list(key.events.all() if may_see else key.events.defer("request_record"))
         context = {

@@ -10,6 +10,7 @@ from django.http import HttpResponse
 from django.utils import timezone
 
 from django_idempotency.clock import DatabaseNow
+from django_idempotency.conf import get_settings
 
 from .payload import content_of, headers_of
 from .story import life_of
@@ -65,7 +66,7 @@ def safe(value: object) -> object:
 
 
 def _cells(key: ListedKey) -> Iterator[object]:
-    life = life_of(key, now=key.now, reusable=True)
+    life = life_of(key, now=key.now, settings=get_settings())
     yield from (key.key, key.scope, key.method, key.path, key.route, life.state.value)
     yield from (key.response_status, key.attempts, life.replays, life.conflicts)
     yield from (life.in_flight, life.failures)

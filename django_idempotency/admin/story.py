@@ -17,6 +17,7 @@ from .spelling import age, duration
 from .states import IN_PROGRESS_FOR
 
 if TYPE_CHECKING:
+    from django_idempotency.conf import Settings
     from django_idempotency.models import IdempotencyKey, KeyEvent
 
 __all__ = [
@@ -70,7 +71,9 @@ class Life:
     conflicts: int
     in_flight: int
     failures: int
+    attempts: int
     reusable: bool  # ON_EXPIRED="execute": an expired key runs again
+    max_crashes: int
 
     @property
     def state(self) -> State:
@@ -78,6 +81,17 @@ class Life:
             return State.COMPLETED
         young = self.now - self.created_at < IN_PROGRESS_FOR
         return State.IN_PROGRESS if young else State.UNFINISHED
+
+    @property
+    def silent(self) -> int:
+        """Executions that were begun, are not running, and neither succeeded nor failed."""
+        accounted = self.failures + (self.state is not State.UNFINISHED)
+        return max(self.attempts - accounted, 0)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no more are begun."""
+        return self.state is State.UNFINISHED and self.silent >= self.max_crashes
 
     @property
     def expired(self) -> bool:
@@ -99,7 +113,7 @@ class Life:
         return round(100 * min(max(left / whole, 0), 1)) if whole > 0 else 0
 
 
-def life_of(key: IdempotencyKey, *, now: datetime, reusable: bool) -> Life:
+def life_of(key: IdempotencyKey, *, now: datetime, settings: Settings) -> Life:
     return Life(
         now=now,
         created_at=key.created_at,
@@ -111,7 +125,9 @@ def life_of(key: IdempotencyKey, *, now: datetime, reusable: bool) -> Life:
         conflicts=key.conflict_count,
         in_flight=key.in_flight_count,
         failures=key.failure_count,
-        reusable=reusable,
+        attempts=key.attempts,
+        reusable=settings.ON_EXPIRED == "execute",
+        max_crashes=settings.MAX_CRASHES,
     )
 
 
@@ -148,6 +164,7 @@ def _completed(life: Life) -> list[Phrase]:
             life.failures,
         )
         told.append(Phrase(text % {"count": life.failures}))
+    told += _silent(life)
     if life.replays:
         text = ngettext(
             "That answer was replayed %(count)d time; nothing was done again.",
@@ -167,7 +184,7 @@ def _open(life: Life) -> list[Phrase]:
             Phrase(
                 _(
                     "Begun %(ago)s and never finished: it failed, or its worker died. Nothing of "
-                    "it was kept, and the next retry executes."
+                    "it was kept."
                 )
                 % since,
                 "bad",
@@ -180,7 +197,24 @@ def _open(life: Life) -> list[Phrase]:
             life.failures,
         )
         told.append(Phrase(text % {"count": life.failures}))
+    told += _silent(life)
+    if life.exhausted:
+        told.append(Phrase(_("No more are begun. Forget the key when the cause is mended."), "bad"))
+    elif life.state is State.UNFINISHED:
+        told.append(Phrase(_("The next retry executes.")))
     return told
+
+
+def _silent(life: Life) -> list[Phrase]:
+    """Of an unfinished key the lead has already spoken of one."""
+    if life.silent <= (life.state is State.UNFINISHED):
+        return []
+    text = ngettext(
+        "%(count)d attempt ended without a word: its worker died, or a twin was quicker.",
+        "%(count)d attempts ended without a word: their workers died, or twins were quicker.",
+        life.silent,
+    )
+    return [Phrase(text % {"count": life.silent})]
 
 
 def _reuses(life: Life) -> list[Phrase]:

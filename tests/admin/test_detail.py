@@ -110,17 +110,24 @@ def test_a_failure_comes_before_the_execution_that_made_up_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("age", "failures", "text"),
+    ("minutes", "attempts", "failures", "text"),
     [
-        (timedelta(minutes=2), 0, "Begun 2 minutes ago and not finished: probably still running."),
-        (timedelta(hours=2), 0, "Begun 2 hours ago and never finished: it failed, or its worker"),
-        (timedelta(hours=2), 1, "1 attempt failed and was rolled back."),
-        (timedelta(hours=2), 2, "2 attempts failed and were rolled back."),
+        (2, 1, 0, "Begun 2 minutes ago and not finished: probably still running."),
+        (2, 3, 1, "1 attempt ended without a word"),
+        (120, 1, 0, "Begun 2 hours ago and never finished: it failed, or its worker"),
+        (120, 1, 0, "The next retry executes."),
+        (120, 1, 1, "1 attempt failed and was rolled back."),
+        (120, 2, 2, "2 attempts failed and were rolled back."),
+        (120, 4, 1, "3 attempts ended without a word"),
+        (120, 11, 1, "No more are begun. Forget the key when the cause is mended."),
     ],
 )
-def test_an_unfinished_key_says_what_is_likely(age: timedelta, failures: int, text: str) -> None:
-    """Young: running. Older: free for the next retry."""
-    key = IdempotencyKeyFactory(created_at=timezone.now() - age)
+def test_an_unfinished_key_says_what_is_likely(
+    minutes: int, attempts: int, failures: int, text: str
+) -> None:
+    """Young: running. Older: free for the next retry, unless it has killed too many workers."""
+    created = timezone.now() - timedelta(minutes=minutes)
+    key = IdempotencyKeyFactory(created_at=created, attempts=attempts)
     KeyTally.objects.create(key=key, failure_count=failures)
 
     assert text in told(key)
