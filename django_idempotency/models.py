@@ -14,6 +14,7 @@ from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_lazy as _
 
 from .clock import DatabaseNow
+from .columns import ExactCharField, PlainUUIDField
 from .protocol import ids_of, key_id
 
 __all__ = ["IdempotencyKey", "IdempotencyKeyQuerySet", "KeyEvent", "KeyTally"]
@@ -61,18 +62,18 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
 class IdempotencyKey(models.Model):
     """One idempotency key of one scope, and the response it stands for."""
 
-    id = models.UUIDField(primary_key=True, editable=False)
-    scope = models.CharField(_("client"), max_length=MAX_TEXT)
-    key = models.CharField(_("key"), max_length=MAX_TEXT)
+    id = PlainUUIDField(primary_key=True, editable=False)
+    scope = ExactCharField(_("client"), max_length=MAX_TEXT)
+    key = ExactCharField(_("key"), max_length=MAX_TEXT)
     fingerprint = models.CharField(_("fingerprint"), max_length=64)
     method = models.CharField(_("method"), max_length=10)
-    path = models.CharField(_("path"), max_length=MAX_TEXT)
-    route = models.CharField(_("endpoint"), max_length=MAX_TEXT)
+    path = ExactCharField(_("path"), max_length=MAX_TEXT)
+    route = ExactCharField(_("endpoint"), max_length=MAX_TEXT)
     request_record = models.TextField(_("request record"), blank=True)
     remote_addr = models.GenericIPAddressField(_("address"), null=True, blank=True)
     user_agent = models.CharField(_("user agent"), max_length=MAX_TEXT, blank=True)
-    request_id = models.CharField(_("request id"), max_length=128, blank=True)
-    seed = models.UUIDField(_("outbound seed"), editable=False)
+    request_id = ExactCharField(_("request id"), max_length=128, blank=True)
+    seed = PlainUUIDField(_("outbound seed"), editable=False)
     attempts = models.PositiveIntegerField(_("attempts"), default=1)
     created_at = models.DateTimeField(_("first seen"), db_index=True)
     expires_at = models.DateTimeField(_("expires"), db_index=True)
@@ -204,10 +205,10 @@ class KeyEvent(models.Model):
     status = models.PositiveSmallIntegerField(_("status"), null=True, blank=True)
     duration_ms = models.PositiveIntegerField(_("duration in ms"))
     method = models.CharField(_("method"), max_length=10)
-    path = models.CharField(_("path"), max_length=MAX_TEXT)
+    path = ExactCharField(_("path"), max_length=MAX_TEXT)
     remote_addr = models.GenericIPAddressField(_("address"), null=True, blank=True)
     user_agent = models.CharField(_("user agent"), max_length=MAX_TEXT, blank=True)
-    request_id = models.CharField(_("request id"), max_length=128, blank=True)
+    request_id = ExactCharField(_("request id"), max_length=128, blank=True)
     differences = models.TextField(_("differences"), blank=True)  # JSON: {field: what}
     request_record = models.TextField(_("request record"), blank=True)  # conflicts only
 

@@ -44,8 +44,8 @@ class Outcome(StrEnum):
 def key_digest(key: str) -> bytes:
     """The first 8 bytes of the id of each use of ``key``, whatever its scope.
 
-    60 bits of SHA-256(key) around the version that RFC 9562 §5.8 wants there: MariaDB's uuid
-    type refuses what is no UUID.
+    60 bits of SHA-256(key) around the version that RFC 9562 §5.8 wants there, so that no
+    database and no tool meets a UUID that is none.
     """
     digest = hashlib.sha256(key.encode()).digest()
     return digest[:6] + bytes((0x80 | digest[6] & 0x0F, digest[7]))

@@ -10,9 +10,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from django.db import OperationalError, connections, transaction
+from django.db import IntegrityError, OperationalError, connections, transaction
 
-from .failures import sqlstate
+from .columns import uuid_parameter
+from .failures import mysql_code, sqlstate
 from .protocol import Attempt, KeyedRequest, KeyRecord, StoredResponse
 from .sql import statements_for
 
@@ -26,6 +27,7 @@ logger = logging.getLogger("django_idempotency")
 
 EVENTS_PER_KIND = 100  # events kept per key and kind; the tally counts all
 _LOCK_NOT_AVAILABLE = "55P03"
+_TAKEN_MYSQL = {1062, 1205}  # it is there; it is there and locked
 
 
 class KeyRows:
@@ -43,9 +45,7 @@ class KeyRows:
         """Insert the key, or return what it holds; None = nobody is known to have it."""
         if not self.sql.compound:
             found = self.look()
-            if found is None and self._execute(self.sql.claim, self._claimed()).rowcount != 1:
-                return self.held()
-            return found
+            return self.held() if found is None and not self._insert() else found
         try:
             row = self._execute(self.sql.claim, (*self._claimed(), self._pk)).fetchone()
         except OperationalError as error:
@@ -54,6 +54,15 @@ class KeyRows:
             return self.held()  # a twin is committing
         # No row: inserted by us, or by another after this statement's snapshot. The lock tells.
         return None if row is None else self._record(row)
+
+    def _insert(self) -> bool:
+        """Whether the key was not there and is now."""
+        try:
+            return bool(self._execute(self.sql.claim, self._claimed()).rowcount == 1)
+        except (IntegrityError, OperationalError) as error:
+            if mysql_code(error) not in _TAKEN_MYSQL:
+                raise
+            return False
 
     def look(self) -> KeyRecord | None:
         """Read the key; None = it is not there."""
@@ -155,7 +164,7 @@ class KeyRows:
         return self._uuid(self.request.id)
 
     def _uuid(self, value: uuid.UUID) -> Any:
-        return value if self.connection.features.has_native_uuid_field else value.hex
+        return uuid_parameter(value, self.connection)
 
     def _claimed(self) -> Sequence[Any]:
         request, caller = self.request, self.request.caller

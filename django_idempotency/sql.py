@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import connections
-from django.db.models.constants import OnConflict
 
 from .models import IdempotencyKey, KeyEvent, KeyTally
 
@@ -34,6 +33,7 @@ __all__ = ["Statements", "statements_for"]
 # How long a claim may wait for a twin that has stored its response and not yet committed. A
 # commit that takes longer than this is answered 409 and retried by the client.
 LOCK_TIMEOUT = "100ms"
+LOCK_SECONDS = 1  # the same on MariaDB; not 0, or any lock in the way would be a refusal
 
 _UNFLUSHED = "set_config('synchronous_commit', 'off', true) = 'off'"
 
@@ -64,7 +64,7 @@ def _slots(columns: tuple[str, ...], computed: int) -> str:
 
 
 class Statements:
-    """Portable texts; SQLite, MariaDB and MySQL run these."""
+    """Portable texts, as SQLite runs them."""
 
     compound = False  # whether one statement does the work of two, see PostgresStatements
 
@@ -103,18 +103,13 @@ class Statements:
 
     def span(self, duration: timedelta) -> Any:
         """The parameter that :attr:`later` adds to the present."""
-        if self.vendor == "sqlite":
-            return f"+{duration.total_seconds():.3f} seconds"
-        return duration // type(duration)(microseconds=1)
+        return f"+{duration.total_seconds():.3f} seconds"
 
     def _clock(self) -> tuple[str, str]:
         """The present, and the present plus a parameter, in the way Django stores times."""
-        if self.vendor == "sqlite":
-            zone = "" if settings.USE_TZ else ", 'localtime'"
-            moment = f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'now'{zone}"
-            return f"{moment})", f"{moment}, %s)"
-        now = "UTC_TIMESTAMP(6)" if settings.USE_TZ else "LOCALTIMESTAMP(6)"
-        return now, f"{now} + INTERVAL %s MICROSECOND"
+        zone = "" if settings.USE_TZ else ", 'localtime'"
+        moment = f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'now'{zone}"
+        return f"{moment})", f"{moment}, %s)"
 
     def _names(self, columns: Iterable[str]) -> str:
         return ", ".join(self.quote(column) for column in columns)
@@ -123,14 +118,13 @@ class Statements:
         return ", ".join(f"{self.quote(column)} = {value}" for column in columns)
 
     def _claim(self, connection: BaseDatabaseWrapper) -> str:
-        """Insert the key unless it is there; one affected row = it is ours."""
-        insert = connection.ops.insert_statement(on_conflict=OnConflict.IGNORE)
-        suffix = connection.ops.on_conflict_suffix_sql(
-            IdempotencyKey._meta.concrete_fields, OnConflict.IGNORE, (), ()
-        )
+        """Insert the key unless it is there; one affected row = it is ours.
+
+        Not INSERT OR IGNORE, which would also skip what breaks a constraint.
+        """
         return (
-            f"{insert} {self.key} ({self._names(CLAIMED)}) "
-            f"VALUES ({_slots(CLAIMED, 2)}, {self.now}, {self.later}) {suffix}"
+            f"INSERT INTO {self.key} ({self._names(CLAIMED)}) "
+            f"VALUES ({_slots(CLAIMED, 2)}, {self.now}, {self.later}) ON CONFLICT DO NOTHING"
         )
 
     def _lock_clause(self, connection: BaseDatabaseWrapper) -> str:
@@ -196,18 +190,16 @@ class Statements:
         values.append(self.now if kind == "replayed" else never)
         return self._names(("key_id", *COUNTED.values(), "last_replayed_at")), ", ".join(values)
 
-    def _upsert(self) -> str:
+    def _upsert(self, kind: str) -> str:
         """Add a tally to the one that is there."""
-        mysql = self.vendor == "mysql"
-        own, new = ("{0}", "VALUES({0})") if mysql else (self.tallies + ".{0}", "EXCLUDED.{0}")
-        clause = "ON DUPLICATE KEY UPDATE" if mysql else "ON CONFLICT ({0}) DO UPDATE SET"
+        own, new = self.tallies + ".{0}", "EXCLUDED.{0}"
         sums = [f"{{0}} = {own} + {new}".format(self.quote(name)) for name in COUNTED.values()]
         sums.append(f"{{0}} = COALESCE({new}, {own})".format(self.quote("last_replayed_at")))
-        return f"{clause.format(self.quote('key_id'))} {', '.join(sums)}"
+        return f"ON CONFLICT ({self.quote('key_id')}) DO UPDATE SET {', '.join(sums)}"
 
     def _tally(self, kind: str) -> str:
         columns, values = self._counted(kind)
-        return f"INSERT INTO {self.tallies} ({columns}) VALUES (%s, {values}) {self._upsert()}"
+        return f"INSERT INTO {self.tallies} ({columns}) VALUES (%s, {values}) {self._upsert(kind)}"
 
     def _event(self, kind: str) -> str:
         """Add an event unless the key has enough of its kind."""
@@ -216,6 +208,37 @@ class Statements:
             f"SELECT {_slots(EVENT, 1)}, {self.now} FROM {self.tallies} "
             f"WHERE {self.quote('key_id')} = %s AND {self.quote(COUNTED[kind])} <= %s"
         )
+
+
+class MySQLStatements(Statements):
+    """MySQL and MariaDB: the same steps, with the locks of InnoDB."""
+
+    def span(self, duration: timedelta) -> Any:
+        return duration // type(duration)(microseconds=1)
+
+    def _clock(self) -> tuple[str, str]:
+        now = "UTC_TIMESTAMP(6)" if settings.USE_TZ else "LOCALTIMESTAMP(6)"
+        return now, f"{now} + INTERVAL %s MICROSECOND"
+
+    def _claim(self, connection: BaseDatabaseWrapper) -> str:
+        """Insert the key, or fail with 1062 (it is there) or 1205 (its request is running).
+
+        Not INSERT IGNORE, which would also cut off what is too long and skip what breaks a
+        constraint. An insert waits for the request that holds the key it collides with:
+        MariaDB can bound that for one statement, by whole seconds, MySQL for sessions only.
+        """
+        bound = f"SET STATEMENT innodb_lock_wait_timeout={LOCK_SECONDS} FOR "
+        return (
+            f"{bound if connection.mysql_is_mariadb else ''}"  # type: ignore[attr-defined]
+            f"INSERT INTO {self.key} ({self._names(CLAIMED)}) "
+            f"VALUES ({_slots(CLAIMED, 2)}, {self.now}, {self.later})"
+        )
+
+    def _upsert(self, kind: str) -> str:
+        """Spelled out, because MariaDB and new MySQLs name the new row differently."""
+        count, replayed = self.quote(COUNTED[kind]), self.quote("last_replayed_at")
+        stamp = f", {replayed} = {self.now}" if kind == "replayed" else ""
+        return f"ON DUPLICATE KEY UPDATE {count} = {count} + 1{stamp}"
 
 
 class PostgresStatements(Statements):
@@ -249,16 +272,18 @@ class PostgresStatements(Statements):
         columns, values = self._counted(kind, never="NULL::timestamptz")
         return (
             f"WITH counted AS (INSERT INTO {self.tallies} ({columns}) "
-            f"SELECT %s, {values} WHERE {_UNFLUSHED} {self._upsert()} "
+            f"SELECT %s, {values} WHERE {_UNFLUSHED} {self._upsert(kind)} "
             f"RETURNING {self.quote(COUNTED[kind])} AS times) "
             f"INSERT INTO {self.events} ({self._names(EVENT)}) "
             f"SELECT {_slots(EVENT, 1)}, {self.now} FROM counted WHERE times <= %s"
         )
 
 
+_KINDS = {"postgresql": PostgresStatements, "mysql": MySQLStatements}
+
+
 @functools.cache
 def statements_for(alias: str) -> Statements:
     """The texts for one database."""
     connection = connections[alias]
-    kind = PostgresStatements if connection.vendor == "postgresql" else Statements
-    return kind(connection)
+    return _KINDS.get(connection.vendor, Statements)(connection)

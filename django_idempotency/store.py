@@ -25,7 +25,7 @@ from django.db import (
 from django.db.transaction import TransactionManagementError
 
 from .exceptions import OutcomeUnknown, StoreUnavailable, TooManyKeys
-from .failures import is_lost, is_transient, sqlstate
+from .failures import is_lost, is_transient, may_begin_again, mysql_code
 from .models import IdempotencyKey
 from .protocol import Attempt, KeyedRequest, KeyRecord, StoredResponse
 from .rows import KeyRows
@@ -34,6 +34,7 @@ __all__ = ["Store"]
 
 logger = logging.getLogger("django_idempotency")
 
+_NO_SAVEPOINT = 1305
 ATTEMPTS_TO_CLAIM = 3  # passes after a serialization failure, before a request is turned away
 
 _SWALLOWED = (
@@ -55,6 +56,7 @@ class Store:
         self.request = request
         self.alias = router.db_for_write(IdempotencyKey)
         self.rows = KeyRows(request, self.alias)
+        self._tripwire: str | None = None
 
     # -- before the view
 
@@ -75,7 +77,7 @@ class Store:
             try:
                 return self._reserved(self.rows.claim())
             except Error as error:
-                if remaining and sqlstate(error).startswith("40"):
+                if remaining and may_begin_again(error):
                     continue  # serialization failure: begin again, it is mostly a replay now
                 logger.exception("The idempotency store failed; the request was not run.")
                 raise StoreUnavailable from error
@@ -165,7 +167,9 @@ class Store:
         committing = False
         try:
             with self._transaction():
-                yield self.rows.lock() or replace(seen, busy=True)
+                found = self.rows.lock() or replace(seen, busy=True)
+                self._stretch_tripwire()
+                yield found
                 committing = True
         except (OperationalError, InterfaceError) as error:
             if not is_transient(error):
@@ -173,6 +177,28 @@ class Store:
             logger.exception("The database failed while a keyed request was being executed.")
             unknown = committing and is_lost(error)
             raise (OutcomeUnknown if unknown else StoreUnavailable) from error
+
+    def _stretch_tripwire(self) -> None:
+        """Set a savepoint that only this transaction has.
+
+        After a deadlock InnoDB rolls the whole transaction back and begins another without a
+        word. A view that swallows the error would go on in that one, without its first writes
+        and without the lock. PostgreSQL refuses every statement instead.
+        """
+        if self.rows.connection.vendor == "mysql":
+            self._tripwire = transaction.savepoint(using=self.alias)
+
+    def _is_tripped(self) -> bool:
+        """Whether the transaction is another than the one that began; asked after errors only."""
+        if self._tripwire is None or not self.rows.connection.errors_occurred:
+            return False
+        try:
+            transaction.savepoint_commit(self._tripwire, using=self.alias)
+        except OperationalError as error:
+            if mysql_code(error) != _NO_SAVEPOINT:
+                raise
+            return True
+        return False
 
     def _transaction(self) -> transaction.Atomic:
         return transaction.atomic(using=self.alias, durable=True)
@@ -194,6 +220,8 @@ class Store:
             TransactionManagementError: the view swallowed a database error, or the key
                 vanished; the transaction rolls back.
         """
+        if self._is_tripped():
+            raise TransactionManagementError(_SWALLOWED)
         try:
             stored = self.rows.complete(response, duration_ms=duration_ms)
         except (TransactionManagementError, InternalError) as error:

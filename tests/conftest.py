@@ -13,20 +13,23 @@ _left_out = pytest.StashKey[int]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked ``postgres`` when the database is another one."""
-    if connection.vendor == "postgresql":
-        return
-    left_out = [item for item in items if item.get_closest_marker("postgres")]
+    """Leave out what the database cannot do: see the markers in pyproject.toml."""
+    lacking = set() if connection.vendor == "postgresql" else {"postgres"}
+    if connection.vendor == "sqlite":
+        lacking.add("row_locks")
+    left_out = [item for item in items if lacking & {mark.name for mark in item.iter_markers()}]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("postgres")]
+        kept = set(items) - set(left_out)
+        items[:] = [item for item in items if item in kept]
     config.stash[_left_out] = len(left_out)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
     count = config.stash.get(_left_out, 0)
-    database = connection.display_name
-    return f"deselected: {count} that need PostgreSQL (this is {database})" if count else None
+    needed = "PostgreSQL or row locks" if connection.vendor == "sqlite" else "PostgreSQL"
+    note = f"deselected: {count} that need {needed} (this is {connection.vendor})"
+    return note if count else None
 
 
 @pytest.fixture(autouse=True)

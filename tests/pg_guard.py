@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from json import loads
@@ -44,22 +44,34 @@ class Request:
     options: dict[str, str | int]  # for postgresql.conf
 
 
-def guard(request: Request) -> None:
-    """Run a server until the tests end it, or end."""
+def heed_signals() -> threading.Event:
+    """Return an event that is set when somebody asks this process to end."""
     asked_to_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: asked_to_stop.set())
+    return asked_to_stop
 
+
+def watch(
+    directory: Path, parent: int, is_running: Callable[[], bool], asked_to_stop: threading.Event
+) -> None:
+    """Tell the tests where the server is, and return when they end it, or end."""
+    sys.stdout.write(f"{directory}\n")
+    sys.stdout.flush()
+    while is_running() and os.getppid() == parent:
+        if asked_to_stop.wait(WATCH_SECONDS):
+            break
+
+
+def guard(request: Request) -> None:
+    """Run a server until the tests end it, or end."""
+    asked_to_stop = heed_signals()
     with private_directory("idem-pg-") as directory:
         cluster = _Cluster(directory)
         cluster.create(request)
         try:
             cluster.start()
-            sys.stdout.write(f"{directory}\n")
-            sys.stdout.flush()
-            while cluster.is_running and os.getppid() == request.parent:
-                if asked_to_stop.wait(WATCH_SECONDS):
-                    break
+            watch(directory, request.parent, lambda: cluster.is_running, asked_to_stop)
         finally:
             cluster.stop()
 
@@ -76,7 +88,7 @@ class _Cluster:
         self.home = directory / "server"
         self.data = self.home / "data"
         self.log = directory / "log"
-        self.user = _server_user()
+        self.user = server_user()
         self.bin: Path
         self.server: subprocess.Popen[bytes] | None = None
 
@@ -100,7 +112,7 @@ class _Cluster:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_end_with_the_guard(),
+                preexec_fn=end_with_the_guard(signal.SIGQUIT),
                 **self._surroundings(),
             )
         deadline = time.monotonic() + START_SECONDS
@@ -181,15 +193,15 @@ class _Cluster:
         return {"cwd": self.home, "env": environment, **self.user}
 
 
-def _server_user() -> dict[str, Any]:
-    """Return whom PostgreSQL's programs run as: they refuse root, so root becomes nobody."""
+def server_user() -> dict[str, Any]:
+    """Return whom a server's programs run as: they refuse root, so root becomes nobody."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _end_with_the_guard() -> partial[int] | None:
+def end_with_the_guard(number: signal.Signals) -> partial[int] | None:
     """Return what ties a child's life to ours, for the child to call (Linux only).
 
     It covers the one case in which we cannot clean up: somebody kills the guard itself.
@@ -197,7 +209,7 @@ def _end_with_the_guard() -> partial[int] | None:
     if sys.platform != "linux":
         return None
     pr_set_pdeathsig = 1  # <linux/prctl.h>
-    return partial(ctypes.CDLL(None).prctl, pr_set_pdeathsig, signal.SIGQUIT)
+    return partial(ctypes.CDLL(None).prctl, pr_set_pdeathsig, number)
 
 
 def main(request: Mapping[str, Any]) -> None:

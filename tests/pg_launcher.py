@@ -32,6 +32,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 DEFAULT_OPTIONS: Mapping[str, str | int] = {
@@ -112,9 +113,19 @@ class Cluster:
         started = time.perf_counter()
         self.installation = find_installation()
         self._owner = os.getpid()
-        self._guard = _start_guard(self.installation, {**DEFAULT_OPTIONS, **(options or {})})
+        request = {
+            "parent": self._owner,
+            "bin": str(self.installation.bin),
+            "tree": [str(path) for path in self.installation.tree],
+            "options": {**DEFAULT_OPTIONS, **(options or {})},
+        }
+        self._guard = start_guard("tests.pg_guard", request)
         atexit.register(self.close)
-        self.directory = Path(_first_answer(self._guard))
+        directory, complaint = await_directory(self._guard)
+        if directory is None:
+            msg = f"The PostgreSQL for the tests did not start.\n{complaint}"
+            raise PostgresUnavailable(msg)
+        self.directory = directory
         self.log = self.directory / "log"
         socket = quote(str(self.directory / "server"), safe="/")
         self.url = f"postgresql://postgres@/postgres?host={socket}"
@@ -139,18 +150,11 @@ def _version(directory: Path) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", str(directory))]
 
 
-def _start_guard(
-    installation: Installation, options: Mapping[str, str | int]
-) -> subprocess.Popen[str]:
-    request = {
-        "parent": os.getpid(),
-        "bin": str(installation.bin),
-        "tree": [str(path) for path in installation.tree],
-        "options": options,
-    }
+def start_guard(module: str, request: Mapping[str, Any]) -> subprocess.Popen[str]:
+    """Start the process that owns a server."""
     # -E, -s, -S: no environment variables and no site-packages. It starts faster, too.
     return subprocess.Popen(
-        [sys.executable, "-EsS", "-m", "tests.pg_guard", json.dumps(request)],
+        [sys.executable, "-EsS", "-m", module, json.dumps(request)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -160,14 +164,13 @@ def _start_guard(
     )
 
 
-def _first_answer(guard: subprocess.Popen[str]) -> str:
-    """Wait for the guard to name the cluster's directory; all else it says is an error."""
+def await_directory(guard: subprocess.Popen[str]) -> tuple[Path | None, str]:
+    """Wait for the guard to name its server's directory; all else it says is a complaint."""
     assert guard.stdout is not None  # for mypy: it is a pipe
     with guard.stdout as output:
         answer = output.readline().rstrip("\n")
         if Path(answer).is_absolute():
-            return answer
+            return Path(answer), ""
         complaint = answer + "\n" + output.read()
     guard.wait()
-    msg = f"The PostgreSQL for the tests did not start.\n{complaint.strip()}"
-    raise PostgresUnavailable(msg)
+    return None, complaint.strip()

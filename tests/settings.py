@@ -1,7 +1,7 @@
 """The example project's settings on databases made for the tests.
 
-TEST_DB               postgres (default) or sqlite
-DATABASE_URL          a server to use instead of a private PostgreSQL; sqlite ignores it
+TEST_DB               postgres (default), mariadb or sqlite
+DATABASE_URL          a server to use instead of a private one; sqlite ignores it
 TEST_ATOMIC_REQUESTS  1: every request in a transaction, as many sites have it
 
 The databases start here, because pytest-django reads the settings before any conftest.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -26,8 +27,8 @@ _until_exit = ExitStack()
 atexit.register(_until_exit.close)
 
 
-def _server_databases() -> dict[str, Any]:
-    url = os.environ.get("DATABASE_URL") or _start_postgres()
+def _server_databases(start: Callable[[], str]) -> dict[str, Any]:
+    url = os.environ.get("DATABASE_URL") or start()
     databases = {alias: database(url) for alias in ALIASES}
     for alias, entry in databases.items():
         entry["CONN_MAX_AGE"] = 0  # a test's threads must not keep their connections
@@ -46,6 +47,15 @@ def _start_postgres() -> str:
     return cluster.url
 
 
+def _start_mariadb() -> str:
+    from tests.mariadb_launcher import MariaDB  # here: as above
+
+    server = _until_exit.enter_context(MariaDB())
+    sys.stderr.write(f"MariaDB, ready in {server.start_seconds:.1f} s\n")
+    os.environ["DATABASE_URL"] = server.url
+    return server.url
+
+
 def _sqlite_databases() -> dict[str, Any]:
     # Files: in memory, a second connection fails at once instead of waiting for the writer.
     from tests.scratch import private_directory  # here: as above
@@ -59,11 +69,17 @@ def _sqlite_databases() -> dict[str, Any]:
 
 match os.environ.get("TEST_DB", "postgres"):
     case "postgres":
-        DATABASES = _server_databases()
+        DATABASES = _server_databases(_start_postgres)
+    case "mariadb":
+        # A driver in plain Python: the usual one, mysqlclient, has to be compiled.
+        import pymysql
+
+        pymysql.install_as_MySQLdb()
+        DATABASES = _server_databases(_start_mariadb)
     case "sqlite":
         DATABASES = _sqlite_databases()
     case _unknown:
-        _message = f"TEST_DB must be postgres or sqlite, not {_unknown!r}."
+        _message = f"TEST_DB must be postgres, mariadb or sqlite, not {_unknown!r}."
         raise ImproperlyConfigured(_message)
 
 # Not on the second one: pytest-django lets few tests reach it.

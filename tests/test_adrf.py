@@ -148,7 +148,7 @@ def test_an_adrf_replay_is_permitted_first(
     assert IdempotencyKey.objects.get().replay_count == 0
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 @every_way
 def test_an_adrf_twin_in_flight_is_refused(send: Any, after: Any, way: str) -> None:
     """adrf, C1: 409 while the first is in its view."""

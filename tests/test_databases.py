@@ -28,27 +28,33 @@ class EverythingToOther:
 
 @pytest.fixture
 def options(request: Any, transactional_db: None) -> Iterator[dict[str, Any]]:
-    """Connections of this test with other OPTIONS."""
+    """Connections of this test with another isolation level, or with psycopg's own binding."""
+    if connection.vendor == "mysql":
+        if request.param not in ISOLATION:
+            pytest.skip("a mode of psycopg")
+        chosen: dict[str, Any] = {"isolation_level": request.param}
+    elif request.param in ISOLATION:
+        chosen = {"isolation_level": ISOLATION[request.param]}
+    else:
+        chosen = {"server_side_binding": True}
     entry = connection.settings_dict
     usual = entry["OPTIONS"]
     connection.close()
-    entry["OPTIONS"] = usual | request.param
+    entry["OPTIONS"] = usual | chosen
     yield entry["OPTIONS"]
     connection.close()
     entry["OPTIONS"] = usual
 
 
-@pytest.mark.postgres
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"isolation_level": 1},  # READ COMMITTED, in psycopg's numbers
-        {"isolation_level": 3},  # REPEATABLE READ
-        {"isolation_level": 4},  # SERIALIZABLE
-        {"server_side_binding": True},
-    ],
-    indirect=True,
-)
+ISOLATION = {
+    "read committed": 1,  # in psycopg's numbers
+    "repeatable read": 3,
+    "serializable": 4,
+}
+
+
+@pytest.mark.row_locks
+@pytest.mark.parametrize("options", [*ISOLATION, "server-side binding"], indirect=True)
 def test_twins_have_one_effect(send: Any, options: Any) -> None:
     """Simultaneous first requests: one row; 201, 409 or 503; afterwards a replay."""
     key, barrier = new_key(), threading.Barrier(TWINS)

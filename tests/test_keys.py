@@ -133,7 +133,7 @@ def test_the_uuid_pattern_accepts_the_usual_form_only(value: object, upper: bool
 
 @given(scope=st.text(st.characters(codec="utf-8")), key=st.text(_ascii))
 def test_an_id_is_a_uuid_that_any_database_takes(scope: str, key: str) -> None:
-    """Version 8 of RFC 9562, since MariaDB's type takes no other; and in the range of its key."""
+    """Version 8 of RFC 9562, and in the range of its key."""
     id_ = key_id(scope, key)
     least, greatest = ids_of(key)
 

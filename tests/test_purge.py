@@ -74,7 +74,7 @@ def test_bad_options_are_refused(options: dict[str, Any]) -> None:
         call_command("purge_idempotency_keys", **options)
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 def test_a_key_in_flight_is_never_purged(send: Any, after: Any, capsys: Any, settings: Any) -> None:
     """T4, T5: a request that outlives its key keeps it until it has finished."""
     settings.IDEMPOTENCY = {"RETENTION": timedelta(microseconds=1)}

@@ -15,7 +15,7 @@ from django_idempotency.models import IdempotencyKey, KeyEvent
 from tests.orders.models import Order
 from tests.sender import ROWS, Sender, new_key
 
-pytestmark = pytest.mark.postgres  # SQLite has one writer, so there is nothing to race for
+pytestmark = pytest.mark.row_locks  # SQLite has one writer, so there is nothing to race for
 
 PATIENCE = 30  # seconds; a barrier that takes as long is broken
 OTHER_ROWS = {"sku": "tea", "qty": 2}

@@ -187,7 +187,7 @@ def test_s16_a_signed_row_is_no_exception(send: Any) -> None:
 # -- caches and media types
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 @every_kind
 def test_s25_refusals_and_replays_are_for_no_cache(send: Any, after: Any, way: str) -> None:
     """S25: replay, 400, 409, 422: no-store, and Vary as the view said."""

@@ -14,7 +14,7 @@ from django_idempotency.models import IdempotencyKey, KeyTally
 from tests.orders.models import Order
 from tests.sender import new_key
 
-pytestmark = pytest.mark.postgres
+pytestmark = pytest.mark.row_locks
 every_kind = pytest.mark.parametrize("way", ["/apiview/", "/plain/", "/async/"])
 KEYS, TALLIES = (model._meta.db_table for model in (IdempotencyKey, KeyTally))
 

@@ -80,7 +80,7 @@ def test_a_conflict_takes_no_more_than_three(send: Sender, way: str) -> None:
     assert len(texts) <= 3, texts
 
 
-@pytest.mark.postgres  # SQLite has one writer: a duplicate waits until the first has finished
+@pytest.mark.row_locks  # SQLite has one writer: a duplicate waits until the first has finished
 @both_ways
 def test_a_refusal_in_flight_takes_no_more_than_three(send: Sender, after: Any, way: str) -> None:
     """Claim, lock, tally, while another request is inside the view."""

@@ -3,6 +3,8 @@ from __future__ import annotations
 import django.db.models.deletion
 from django.db import migrations, models
 
+import django_idempotency.columns
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -13,13 +15,34 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="IdempotencyKey",
             fields=[
-                ("id", models.UUIDField(editable=False, primary_key=True, serialize=False)),
-                ("scope", models.CharField(max_length=255, verbose_name="client")),
-                ("key", models.CharField(max_length=255, verbose_name="key")),
+                (
+                    "id",
+                    django_idempotency.columns.PlainUUIDField(
+                        editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                (
+                    "scope",
+                    django_idempotency.columns.ExactCharField(
+                        max_length=255, verbose_name="client"
+                    ),
+                ),
+                (
+                    "key",
+                    django_idempotency.columns.ExactCharField(max_length=255, verbose_name="key"),
+                ),
                 ("fingerprint", models.CharField(max_length=64, verbose_name="fingerprint")),
                 ("method", models.CharField(max_length=10, verbose_name="method")),
-                ("path", models.CharField(max_length=255, verbose_name="path")),
-                ("route", models.CharField(max_length=255, verbose_name="endpoint")),
+                (
+                    "path",
+                    django_idempotency.columns.ExactCharField(max_length=255, verbose_name="path"),
+                ),
+                (
+                    "route",
+                    django_idempotency.columns.ExactCharField(
+                        max_length=255, verbose_name="endpoint"
+                    ),
+                ),
                 ("request_record", models.TextField(blank=True, verbose_name="request record")),
                 (
                     "remote_addr",
@@ -31,9 +54,16 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "request_id",
-                    models.CharField(blank=True, max_length=128, verbose_name="request id"),
+                    django_idempotency.columns.ExactCharField(
+                        blank=True, max_length=128, verbose_name="request id"
+                    ),
                 ),
-                ("seed", models.UUIDField(editable=False, verbose_name="outbound seed")),
+                (
+                    "seed",
+                    django_idempotency.columns.PlainUUIDField(
+                        editable=False, verbose_name="outbound seed"
+                    ),
+                ),
                 ("attempts", models.PositiveIntegerField(default=1, verbose_name="attempts")),
                 ("created_at", models.DateTimeField(db_index=True, verbose_name="first seen")),
                 ("expires_at", models.DateTimeField(db_index=True, verbose_name="expires")),
@@ -101,7 +131,10 @@ class Migration(migrations.Migration):
                 ),
                 ("duration_ms", models.PositiveIntegerField(verbose_name="duration in ms")),
                 ("method", models.CharField(max_length=10, verbose_name="method")),
-                ("path", models.CharField(max_length=255, verbose_name="path")),
+                (
+                    "path",
+                    django_idempotency.columns.ExactCharField(max_length=255, verbose_name="path"),
+                ),
                 (
                     "remote_addr",
                     models.GenericIPAddressField(blank=True, null=True, verbose_name="address"),
@@ -112,7 +145,9 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "request_id",
-                    models.CharField(blank=True, max_length=128, verbose_name="request id"),
+                    django_idempotency.columns.ExactCharField(
+                        blank=True, max_length=128, verbose_name="request id"
+                    ),
                 ),
                 ("differences", models.TextField(blank=True, verbose_name="differences")),
                 ("request_record", models.TextField(blank=True, verbose_name="request record")),

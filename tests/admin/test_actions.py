@@ -164,7 +164,7 @@ def test_a_key_that_is_gone_is_no_error(action: str, key: IdempotencyKey) -> Non
     assert done(client, action, key) == ["The keys are gone already."]
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 @pytest.mark.parametrize("action", ["forget_keys", "expire_keys"])
 def test_a_key_in_flight_is_left_alone(
     action: str, send: Any, after: Callable[..., None], django_user_model: Any

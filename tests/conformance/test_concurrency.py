@@ -44,7 +44,7 @@ def refused_in_flight(response: Any, status: int = 409) -> bool:
     return bool(response.status_code == status)
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 @every_way
 def test_c1_a_twin_in_flight_is_refused_at_once(send: Any, after: Any, way: str) -> None:
     """C1, C10: 409 with Retry-After within 200 ms, while the first goes on to its 201."""
@@ -64,7 +64,7 @@ def test_c1_a_twin_in_flight_is_refused_at_once(send: Any, after: Any, way: str)
     assert Order.objects.count() == 1
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 @pytest.mark.parametrize("status", [409, 423, 503])
 def test_c1_the_status_in_flight_can_be_chosen(
     send: Any, after: Any, settings: Any, status: int
@@ -82,7 +82,7 @@ def test_c1_the_status_in_flight_can_be_chosen(
     assert Order.objects.count() == 1
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 @every_way
 def test_c2_a_waiting_twin_replays(
     send: Any, after: Any, settings: Any, waiting: threading.Event, way: str
@@ -103,7 +103,7 @@ def test_c2_a_waiting_twin_replays(
     assert Order.objects.count() == 1
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 def test_c2_waiting_ends(send: Any, after: Any, settings: Any, waiting: threading.Event) -> None:
     """C2: past WAIT the second is refused as without waiting."""
     settings.IDEMPOTENCY = {"IN_FLIGHT": "wait", "WAIT": timedelta(milliseconds=100)}
@@ -124,7 +124,7 @@ def _together(way: str, count: int, key: str) -> list[Any]:
     return [twin.answer() for twin in twins]
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 @pytest.mark.parametrize("way", ["/apiview/", "/plain/", "/async/"])
 @pytest.mark.parametrize("in_flight", ["reject", "wait"])
 def test_c3_fifty_twins_make_one_row(send: Any, settings: Any, way: str, in_flight: str) -> None:
@@ -156,7 +156,7 @@ def test_c9_twins_make_one_row_on_any_database(send: Any) -> None:
     assert send("/apiview/", key=key)["Idempotent-Replayed"] == "true"
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 @every_way
 def test_c4_a_refusal_in_flight_is_not_stored(send: Any, after: Any, way: str) -> None:
     """C4: the refused client gets the 201 later; refusals are counted."""
@@ -173,7 +173,7 @@ def test_c4_a_refusal_in_flight_is_not_stored(send: Any, after: Any, way: str) -
     assert IdempotencyKey.objects.get().in_flight_count == 1
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 @every_way
 def test_c5_a_waiter_executes_when_the_first_rolls_back(
     send: Any, after: Any, settings: Any, waiting: threading.Event, way: str
@@ -194,7 +194,7 @@ def test_c5_a_waiter_executes_when_the_first_rolls_back(
     assert Order.objects.count() == 1
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 def test_c6_different_keys_are_different_operations(send: Any, after: Any) -> None:
     """C6: the same body under two keys at once is two orders."""
     gate = Gate()
@@ -207,7 +207,7 @@ def test_c6_different_keys_are_different_operations(send: Any, after: Any) -> No
     assert Order.objects.count() == 2
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 def test_c7_two_users_never_meet(send: Any, after: Any) -> None:
     """C7: the same key of A and B, in parallel: two rows, neither blocks."""
     (_, alice), (_, bob) = user_and_token("alice"), user_and_token("bob")
@@ -223,7 +223,7 @@ def test_c7_two_users_never_meet(send: Any, after: Any) -> None:
     assert Order.objects.count() == 2
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 @every_way
 def test_c8_atomic_requests_make_no_twin_hang(
     send: Any, after: Any, monkeypatch: pytest.MonkeyPatch, way: str
@@ -240,7 +240,7 @@ def test_c8_atomic_requests_make_no_twin_hang(
     assert Order.objects.count() == 1
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 def test_m15_another_request_in_flight_is_a_mismatch(send: Any, after: Any) -> None:
     """M15: parameters are compared first, so 422 and not 409."""
     key, gate = new_key(), Gate()
@@ -252,7 +252,7 @@ def test_m15_another_request_in_flight_is_a_mismatch(send: Any, after: Any) -> N
     assert Order.objects.count() == 1
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 @pytest.mark.urls("tests.conformance.views_more")
 def test_h17_a_double_click_places_one_order(send: Any) -> None:
     """H17, C3: two submits of one form at once, the key in a hidden field."""

@@ -187,7 +187,7 @@ def test_x4_the_client_is_gone_and_the_view_goes_on(send: Any) -> None:
     assert Order.objects.count() == 1
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 def test_x5_a_disconnect_leaves_effects_and_answer_or_neither(send: Any, after: Any) -> None:
     """X5: ASGI cancels the task of an async view: rolled back or stored, never half."""
     key, body = new_key(), json.dumps({"sku": "tea", "qty": 1}).encode()
@@ -244,7 +244,7 @@ def no_database(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def down() -> Callable[[], None]:
         connection.close()
-        name = "HOST" if connection.vendor == "postgresql" else "NAME"
+        name = "NAME" if connection.vendor == "sqlite" else "HOST"
         usual = connection.settings_dict[name]
         monkeypatch.setitem(connections.settings["default"], name, "/nowhere/at/all")
 
@@ -280,7 +280,7 @@ def test_x6_a_store_that_is_down_fails_closed(
     assert Order.objects.count() == 1
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 @in_thread_way
 @pytest.mark.parametrize("stored", [False, True])
 def test_x7_a_connection_lost_during_the_work(
@@ -292,7 +292,11 @@ def test_x7_a_connection_lost_during_the_work(
 
     def lose(request: Any, order: Order) -> None:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+            mysql = connection.vendor == "mysql"
+            own = (
+                "KILL CONNECTION_ID()" if mysql else "SELECT pg_terminate_backend(pg_backend_pid())"
+            )
+            cursor.execute(own)
 
     after(lose)
     first = send(way, key=key)

@@ -124,7 +124,7 @@ def test_t4_the_purge_takes_finished_expired_keys_in_batches(send: Any) -> None:
     assert is_replay(send("/apiview/", key=live))
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 @every_way
 def test_t4_t5_a_key_in_flight_outlives_its_expiry(send: Any, after: Any, way: str) -> None:
     """T4, T5: neither purge nor twin touches it; it finishes, and its answer is the first's."""

@@ -403,7 +403,7 @@ def test_m14_a_refusal_says_nothing_about_the_first_request(
     assert key not in refused.content.decode()
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 @every_way
 def test_m15_a_mismatch_is_told_while_the_first_is_in_flight(
     send: Any, after: Any, way: str

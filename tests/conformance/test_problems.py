@@ -21,7 +21,7 @@ from tests.conformance.test_crashes import die, in_child
 from tests.conformance.views_more import SWITCH, Gate, user_and_token
 from tests.sender import Sender, new_key
 
-pytestmark = [pytest.mark.postgres, pytest.mark.urls("tests.conformance.views_more")]
+pytestmark = [pytest.mark.row_locks, pytest.mark.urls("tests.conformance.views_more")]
 
 ROOT = Path(django_idempotency.__file__).resolve().parent
 PAGES = ROOT.parent / "docs" / "problems"

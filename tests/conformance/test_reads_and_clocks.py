@@ -90,7 +90,7 @@ def test_x10_the_clock_of_a_server_expires_nothing(send: Any, way: str, hours: i
     assert Order.objects.count() == 1
 
 
-@pytest.mark.postgres
+@pytest.mark.row_locks
 @pytest.mark.parametrize("minutes", [-10, 10])
 def test_x10_the_clock_of_a_server_takes_nothing_over(send: Any, after: Any, minutes: int) -> None:
     """X10: a key in flight is held by a lock, which no clock opens."""

@@ -17,13 +17,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 
 from django_idempotency.models import IdempotencyKey
 from tests.orders.models import Order
 from tests.sender import ROWS, new_key
 
-pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.row_locks, pytest.mark.django_db(transaction=True)]
 
 PATIENCE = 20  # seconds
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -74,19 +74,21 @@ class Server:
 def database_url() -> str:
     entry = connections.settings["default"]
     user, password, name = (quote(str(entry[part]), "") for part in ("USER", "PASSWORD", "NAME"))
+    scheme, port = ("mysql", 3306) if connection.vendor == "mysql" else ("postgresql", 5432)
     if entry["HOST"].startswith("/"):
-        return f"postgresql://{user}:{password}@/{name}?host={quote(entry['HOST'])}"
-    return f"postgresql://{user}:{password}@{entry['HOST']}:{entry['PORT'] or 5432}/{name}"
+        return f"{scheme}://{user}:{password}@/{name}?host={quote(entry['HOST'])}"
+    return f"{scheme}://{user}:{password}@{entry['HOST']}:{entry['PORT'] or port}/{name}"
 
 
 @pytest.fixture(scope="module")
 def server(django_db_setup: None) -> Iterator[Server]:
     """gunicorn with two workers on the tests' database."""
+    test_db = "mariadb" if connection.vendor == "mysql" else "postgres"
     with socket.create_server(("127.0.0.1", 0)) as listener:
         options = ["--bind", f"fd://{listener.fileno()}", "--workers", "2", "--preload"]
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", *options, "tests.served:application"],
-            env={**os.environ, "DATABASE_URL": database_url(), "TEST_DB": "postgres"},
+            env={**os.environ, "DATABASE_URL": database_url(), "TEST_DB": test_db},
             cwd=ROOT,
             pass_fds=[listener.fileno()],
             stdout=subprocess.DEVNULL,
@@ -138,7 +140,8 @@ def test_x1_after_kill_9_the_retry_executes_without_a_wait(server: Server, way: 
         assert Order.objects.count() == 1
 
     # The quickest of three: a busy machine may delay one of them, a lease would delay all.
-    assert min(took) < 0.25, took
+    # MariaDB has each request in more round trips.
+    assert min(took) < (0.25 if connection.vendor == "postgresql" else 1), took
 
 
 @every_kind
