@@ -35,6 +35,10 @@ PROVOKING = {"raised", "swallow_orm", "swallow_sql", "unrenderable"}
 Plant = Callable[[], Any]
 
 
+def swept() -> int:
+    return purge(limit=100, keep=timedelta(0))
+
+
 @dataclass
 class Scenario:
     """One key, everything that was sent with it and everything that came back."""
@@ -58,6 +62,9 @@ class Scenario:
     def final(self) -> int:
         """The status that an undisturbed client gets in the end."""
         return 422 if self.flow == "conflict" else 402 if self.shape == "returned" else 201
+
+    def is_final(self, answer: dict[str, Any]) -> bool:
+        return bool(answer["status"] == self.final)
 
     @property
     def base(self) -> int:
@@ -106,7 +113,7 @@ class Scenario:
     def strike(self) -> Worker:
         """Begin the attempt that the proxy strikes."""
         if self.flow == "purge":
-            return self.worker(lambda tell: tell(purged=purge(limit=100, keep=timedelta(0))))
+            return self.worker(lambda tell: tell(purged=swept()))
         if self.kept:
             return self.worker(self._persist)
         return self.sender(self.provocation)
@@ -117,7 +124,7 @@ class Scenario:
         for _ in range(8):
             answer = post(self.path, self.body(), self.key, provoke)
             tell(answer=answer)
-            if answer["status"] == self.final:
+            if self.is_final(answer):
                 break
             provoke = ""
             time.sleep(pause)
@@ -171,7 +178,7 @@ class Scenario:
             self._purge_again()
         for _ in range(attempts):
             answer = self.hear(self.sender(provoke))
-            if answer is not None and answer["status"] == self.final:
+            if answer is not None and self.is_final(answer):
                 return time.monotonic() - started
             if not provoke:
                 time.sleep(pause)  # the client's back-off

@@ -67,7 +67,7 @@ def _answers(scenario: Scenario, effects: list[int]) -> Iterator[str]:
     for answer in answers:
         if answer["status"] in {409, 503} and not answer["retry_after"]:
             yield f"I7 {answer['status']} without Retry-After"
-        if answer["status"] not in known(scenario):
+        if answer["status"] not in known(scenario) and not scenario.is_final(answer):
             yield f"I8 {answer['status']}: {answer['body'][:80]}"
 
 
