@@ -1,7 +1,7 @@
 """Strike at every round trip of a request, one scenario each, and judge what is left.
 
 A scenario: prepare; the struck attempt; retries until the answer is final, eight at most; one
-more replay; judge. Each attempt is a forked worker, so a killed one is really dead.
+more replay; judge. The attempt is a forked worker, so a killed one is really dead.
 """
 
 from __future__ import annotations
@@ -96,12 +96,4 @@ def play(scenario: Scenario, fault: Fault, verdict: Verdict) -> None:
     scenario.violations += judge.refused(scenario, answer)
     seconds = scenario.settle()
     verdict.slowest = max(verdict.slowest, seconds)
-    replay(scenario)
     scenario.violations += judge.ended(scenario, seconds)
-
-
-def replay(scenario: Scenario) -> None:
-    """Once more, with nothing in the way: the same answer, marked as a replay."""
-    again = scenario.attempt()
-    if again is None or again["status"] not in judge.FINAL or not again["replayed"]:
-        scenario.violations.append(f"no replay in the end: {again}")

@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django_idempotency.protocol import key_id
@@ -52,6 +53,8 @@ class Scenario:
     answers: list[dict[str, Any]] = field(default_factory=list)
     committed: list[int] = field(default_factory=list)  # what on_commit() callbacks said
     violations: list[str] = field(default_factory=list)
+    seconds: float = -1.0  # from the first retry to the final answer; negative = there was none
+    replays = True  # whether the first request is replayed in the end
     _holder: Any = None
 
     @property
@@ -115,20 +118,23 @@ class Scenario:
         if self.flow == "purge":
             return self.worker(lambda tell: tell(purged=swept()))
         if self.kept:
-            return self.worker(self._persist)
+            return self.worker(partial(self._persist, replay=False))
         return self.sender(self.provocation)
 
-    def _persist(self, tell: Tell) -> None:
-        """One worker, and one connection that breaks, for all attempts."""
+    def _persist(self, tell: Tell, *, started: float = 0.0, replay: bool = True) -> None:
         provoke, pause = self.provocation, 0.01
         for _ in range(8):
             answer = post(self.path, self.body(), self.key, provoke)
             tell(answer=answer)
             if self.is_final(answer):
+                tell(seconds=time.monotonic() - started)
+                if replay:
+                    tell(answer=post(self.path, self.body(qty=1), self.key))
                 break
+            if not provoke:
+                time.sleep(pause)  # the client's back-off
+                pause *= 2
             provoke = ""
-            time.sleep(pause)
-            pause *= 2
 
     @property
     def provocation(self) -> str:
@@ -158,6 +164,8 @@ class Scenario:
                 self.answers.append(last)
             elif "committed" in news:
                 self.committed.append(news["committed"])
+            elif "seconds" in news:
+                self.seconds = news["seconds"]
             elif "error" in news and self.flow != "purge":
                 self.violations.append(f"a worker broke: {news['error']}")
         return last
@@ -171,21 +179,21 @@ class Scenario:
             self._holder.close()
             self._holder = None
 
-    def settle(self, attempts: int = 8) -> float:
-        """Retry as a client does until the answer is final; seconds until it was."""
-        started, pause, provoke = time.monotonic(), 0.01, self.provocation
+    def settle(self) -> float:
+        """Retry as a client does until the answer is final, then replay; seconds until final.
+
+        Another worker makes all retries; a connection lives for one of them, unless kept.
+        """
+        started = time.monotonic()
         if self.flow == "purge":
             self._purge_again()
-        for _ in range(attempts):
-            answer = self.hear(self.sender(provoke))
-            if answer is not None and self.is_final(answer):
-                return time.monotonic() - started
-            if not provoke:
-                time.sleep(pause)  # the client's back-off
-                pause *= 2
-            provoke = ""
-        self.violations.append("no final answer in 8 retries")
-        return time.monotonic() - started
+        self.seconds = -1.0
+        last = self.hear(self.worker(partial(self._persist, started=started)))
+        if self.seconds < 0:
+            self.violations.append("no final answer in 8 retries")
+        elif last is None or (self.replays and not last["replayed"]):
+            self.violations.append(f"no replay in the end: {last}")
+        return self.seconds
 
     def _purge_again(self) -> None:
         trail = [
