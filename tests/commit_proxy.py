@@ -50,11 +50,17 @@ class CommitProxy:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
+        client.settimeout(PATIENCE)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # start-up: many small parts
         with client, self._connect() as server, suppress(EOFError, OSError):
-            client.settimeout(PATIENCE)
-            self._start(client, server)
-            while self._exchange(client, server):
-                pass
+            try:
+                self._start(client, server)
+                while self._exchange(client, server):
+                    pass
+            finally:  # a forked child may hold copies of these sockets: closing is not enough
+                for end in (client, server):
+                    with suppress(OSError):
+                        end.shutdown(socket.SHUT_RDWR)
 
     def _connect(self) -> socket.socket:
         host, port = self._upstream["HOST"], int(self._upstream["PORT"] or 5432)

@@ -1,0 +1,60 @@
+"""One key, two requests at once: one effect, in every interleaving of one with all of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pytest
+
+from tests.proof.bench import LEVELS, Site, Verdict
+from tests.proof.twins import RIVALS, enumerate_twins
+
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.urls("tests.proof.urls"),
+]
+
+FLOWS = ("first", "again", "takeover", "expired")
+SITES = [Site(*choice) for choice in product((False, True), LEVELS, ("direct", "pooled"))]
+
+
+@pytest.fixture
+def interleaved(
+    request: pytest.FixtureRequest, judged: Callable[[str, Verdict], None]
+) -> Callable[..., None]:
+    def run(site: Site, *what: str) -> None:
+        pooler: Any = request.getfixturevalue("pooler") if site.route == "pooled" else None
+        judged("interleavings", enumerate_twins(site, *what, pooler=pooler))
+
+    return run
+
+
+@pytest.mark.parametrize("rival", RIVALS)
+def test_two_at_once(interleaved: Callable[..., None], rival: str) -> None:
+    """A first execution against its twin, another body, the purge, and an operator."""
+    interleaved(Site(), "expired" if rival == "purge" else "first", "create", rival)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("site", SITES, ids=str)
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("rival", RIVALS)
+def test_every_two_at_once(
+    interleaved: Callable[..., None], site: Site, flow: str, rival: str
+) -> None:
+    """The full product, with a view that locks a row of its own."""
+    interleaved(site, flow, "update", rival)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("rival", RIVALS)
+@pytest.mark.parametrize("shape", ["plain", "async"])
+def test_every_two_at_once_elsewhere(
+    interleaved: Callable[..., None], flow: str, rival: str, shape: str
+) -> None:
+    """And the other ways into the engine."""
+    interleaved(Site(), flow, shape, rival)
