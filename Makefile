@@ -11,7 +11,7 @@ export UV_PYTHON := $(PYTHON)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lowest check bench coverage screenshots wheel format clean
+.PHONY: help demo test lowest check bench coverage mutate screenshots wheel format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -44,6 +44,9 @@ coverage: $(UV) ## Measure what the tests reach, on both databases together
 	TEST_DB=sqlite $(RUN) coverage run -m pytest
 	$(RUN) coverage combine --quiet
 	$(RUN) coverage report
+
+mutate: $(UV) ## Plant faults in a copy, one at a time, and see the tests fail
+	$(RUN) python -m tests.proof.mutations
 
 screenshots: $(UV) ## Take the pictures in docs/images anew, with the demo's history
 	TEST_DB=sqlite REQUIRE_BROWSER=1 $(RUN) pytest -q tests/browser/make_screenshots.py

@@ -1,0 +1,130 @@
+"""The protocol of one key as a state machine, small enough to look at every state of it.
+
+Several workers send requests for one key. Each step below is one statement of the real ones, or
+one commit; between any two of them any other worker may take a step, a worker may be killed, time
+may pass, and the purge or an operator may delete the row. What a request does with what it has
+read is asked of the real ``protocol.decide``.
+
+The database is modelled as PostgreSQL behaves at READ COMMITTED: what is not committed is not
+seen, a lock ends with its transaction or with its worker, SKIP LOCKED passes over what is locked,
+and an insert reads its snapshot before it inserts.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+from django_idempotency.protocol import Attempt, KeyRecord, StoredResponse, decide
+
+__all__ = ["Row", "Rules", "State", "Step", "Violation", "Worker", "answered", "judged", "start"]
+
+PATIENCE = 1  # the engine has three passes; one more or less shows nothing new
+_SEED = uuid.UUID(int=0)
+
+# Where a worker stands: before the step of that name.
+IDLE, CLAIM, INSERT, HELD, AGAIN, TAKE, TAKING, LOCK, VIEW, STORE, COMMIT, LATE, COUNT = range(13)
+EXECUTING = {VIEW, STORE, COMMIT}
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The protocol as it is, and what a negative control takes away from it."""
+
+    lock: bool = True  # the request holds the lock of its row
+    claim_first: bool = True  # the claim is committed before the request runs
+    one_transaction: bool = True  # effect and response are committed together
+    compare: bool = True  # begin again only what is as it was seen
+    judge_again: bool = True  # under the lock
+    check_store: bool = True  # a response is stored where there is none, or all is rolled back
+    take_locked: bool = True  # only an unlocked key is taken over
+    max_crashes: int = 0  # 0 = without end, and then nothing is counted, which saves states
+
+
+class Row(NamedTuple):
+    """What is committed. ``life`` counts from insert or renewal to deletion or renewal."""
+
+    life: int
+    body: int
+    attempts: int = 1
+    failures: int = 0
+    crashes: int = 0  # workers that died after they were given the key; no column, an oracle
+    done: bool = False
+    expired: bool = False
+
+
+class Worker(NamedTuple):
+    step: int
+    body: int
+    left: int  # requests still to send
+    seen: tuple[int, ...] = ()  # the row that was read, as far as it is used; () = none
+    locks: bool = False
+    ours: int = 0  # the life that this request was given
+    met: bool = False  # another request, or upkeep, was under way at some time during this one
+    patience: int = PATIENCE
+
+
+class State(NamedTuple):
+    row: Row | None
+    workers: tuple[Worker, ...]  # sorted: who is who does not matter
+    effects: tuple[tuple[int, int], ...] = ()  # (life, body) of each that is committed
+    lives: int = 0  # begun so far
+    kills: int = 0  # left to happen
+    events: int = 0  # of time, purge and operator, left to happen
+
+
+Step = tuple[str, State]
+
+
+def start(bodies: list[int], *, requests: int, kills: int, events: int) -> State:
+    workers = tuple(sorted(Worker(IDLE, body, requests) for body in bodies))
+    return State(None, workers, kills=kills, events=events)
+
+
+@cache
+def judged(
+    same: bool, done: tuple[int, int] | None, expired: bool, busy: bool, exhausted: bool
+) -> tuple[str, bytes]:
+    """What the real judge says: its word, and whose response it replays."""
+    response = None if done is None else StoredResponse(status=201, body=bytes(done))
+    decision = decide(
+        KeyRecord(
+            same_request=same,
+            attempt=Attempt(seed=_SEED),
+            response=response,
+            expired=expired and response is not None,
+            busy=busy,
+            exhausted=exhausted,
+        )
+    )
+    replayed = getattr(decision, "response", None)
+    return type(decision).__name__, b"" if replayed is None else replayed.body
+
+
+def with_worker(state: State, number: int, worker: Worker) -> State:
+    """``state`` with one worker changed."""
+    workers = list(state.workers)
+    workers[number] = worker
+    if sum(w.step != IDLE for w in workers) > 1:
+        workers = [w if w.step == IDLE or w.met else w._replace(met=True) for w in workers]
+    return state._replace(workers=tuple(sorted(workers)))
+
+
+def answered(state: State, number: int, worker: Worker, word: str, response: bytes = b"") -> Step:
+    """The request ends; what it is told must be backed by what is committed."""
+    if word == "Replay" and (tuple(response) not in state.effects or response[1] != worker.body):
+        msg = f"replayed {tuple(response)}, which is not the request's or did not happen"
+        raise Violation(msg)
+    if word == "InFlight" and not worker.met:
+        msg = "refused as in flight, and there was no other request"
+        raise Violation(msg)
+    if word == "Conflict" and not worker.met and not state.effects:
+        msg = "refused as a conflict, and nothing counts under the key"
+        raise Violation(msg)
+    return word, with_worker(state, number, Worker(IDLE, worker.body, worker.left))

@@ -1,0 +1,239 @@
+"""What a worker of ``model_keys`` may do, step by step; as ``engine`` and ``store`` do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from .model_keys import (
+    AGAIN,
+    CLAIM,
+    COMMIT,
+    COUNT,
+    HELD,
+    IDLE,
+    INSERT,
+    LATE,
+    LOCK,
+    STORE,
+    TAKE,
+    TAKING,
+    VIEW,
+    Row,
+    Rules,
+    State,
+    Step,
+    Violation,
+    Worker,
+    answered,
+    judged,
+    with_worker,
+)
+
+__all__ = ["STEPS", "commit"]
+
+Steps = Iterator[Step]
+
+
+def _locked(state: State) -> bool:
+    return any(worker.locks for worker in state.workers)
+
+
+def _told(
+    state: State,
+    number: int,
+    worker: Worker,
+    row: Row | None,
+    *,
+    busy: bool = False,
+    exhausted: bool = False,
+) -> Step:
+    """Before the lock: answer, or go on to it."""
+    same = row is None or row.body == worker.body
+    done = (row.life, row.body) if row is not None and row.done else None
+    expired = row is not None and row.expired
+    word, response = judged(same, done, expired, busy, exhausted)
+    if word == "Execute":
+        return "on to the lock", with_worker(state, number, worker._replace(step=LOCK, seen=()))
+    if word == "InFlight" and worker.ours and worker.patience:
+        again = worker._replace(step=CLAIM, seen=(), ours=0, patience=worker.patience - 1)
+        return "patience", with_worker(state, number, again)
+    return answered(state, number, worker, word, response)
+
+
+def _send(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    if worker.left:
+        sent = Worker(CLAIM, worker.body, worker.left - 1)
+        yield "sent", with_worker(state, number, sent)
+
+
+def _claim(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    """The statement's snapshot."""
+    seen = () if state.row is None else tuple(map(int, state.row))
+    yield "looked", with_worker(state, number, worker._replace(step=INSERT, seen=seen))
+
+
+def _insert(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    """The statement's insert, which may meet what its snapshot has not seen."""
+    if not rules.claim_first:
+        yield from _insert_uncommitted(state, number, worker)
+        return
+    if any(
+        w.step in {COMMIT, TAKING} for w in state.workers
+    ):  # a twin is committing: the wait is bounded
+        yield "too long", with_worker(state, number, worker._replace(step=HELD, seen=()))
+    if state.row is None:
+        lives = state.lives + 1
+        state = state._replace(row=Row(lives, worker.body), lives=lives)
+    if not worker.seen:
+        yield "claimed", with_worker(state, number, worker._replace(step=LOCK, ours=state.lives))
+        return
+    seen = Row(*worker.seen[:5], *map(bool, worker.seen[5:]))
+    if seen.expired if seen.done else seen.body != worker.body:  # Store._is_free
+        yield "free", with_worker(state, number, worker._replace(step=TAKE, seen=()))
+    elif seen.done:
+        yield _told(state, number, worker, seen)
+    else:
+        yield "unfinished", with_worker(state, number, worker._replace(step=AGAIN))
+
+
+def _insert_uncommitted(state: State, number: int, worker: Worker) -> Steps:
+    """A negative control: claim and request are one transaction, and a twin waits for it."""
+    if state.row is not None:
+        yield _told(state, number, worker, state.row)
+    elif not _locked(state):
+        yield "claimed", with_worker(state, number, worker._replace(step=VIEW, locks=True))
+
+
+def _held(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    row = state.row
+    yield _told(state, number, worker, row, busy=row is None or not row.done)
+
+
+def _again(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    """Begin again what is unlocked and as it was seen."""
+    row, seen = state.row, Row(*worker.seen[:5], *map(bool, worker.seen[5:]))
+    failures = seen.failures if row is None else row.failures
+    if rules.max_crashes and seen.attempts - failures >= rules.max_crashes:
+        yield from _exhausted(state, number, worker, rules)
+        return
+    unchanged = row is not None and row.attempts == seen.attempts and not row.done
+    if row is None or _locked(state) or not (unchanged or not rules.compare):
+        yield _told(state, number, worker, seen, busy=True)
+        return
+    if not unchanged and row.life == seen.life:
+        msg = "begun again, though another has begun or finished it since it was seen"
+        raise Violation(msg)
+    row = row._replace(attempts=row.attempts + 1, expired=False)
+    ours = worker._replace(step=LOCK, seen=(), ours=row.life)
+    yield "begun again", with_worker(state._replace(row=row), number, ours)
+
+
+def _exhausted(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    row = state.row
+    free = row is not None and not _locked(state)
+    if free and not row.done and row.crashes < rules.max_crashes:
+        msg = f"refused as exhausted after {row.crashes} crashes"
+        raise Violation(msg)
+    yield _told(state, number, worker, row, busy=not free, exhausted=free and not row.done)
+
+
+def _take(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    if state.row is None or (rules.take_locked and _locked(state)):
+        yield "held", with_worker(state, number, worker._replace(step=HELD))
+    else:
+        yield (
+            "locked",
+            with_worker(state, number, worker._replace(step=TAKING, locks=rules.take_locked)),
+        )
+
+
+def _taking(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    row = state.row
+    worker = worker._replace(locks=False)
+    if row is None or not (row.expired if row.done else row.body != worker.body):
+        yield _told(state, number, worker, row, busy=row is None)
+        return
+    renewed = row.done
+    attempts = 1 if renewed else row.attempts + 1
+    failures, crashes = (0, 0) if renewed else (row.failures, row.crashes)
+    lives = state.lives + renewed
+    taken = Row(lives if renewed else row.life, worker.body, attempts, failures, crashes)
+    ours = worker._replace(step=LOCK, ours=taken.life)
+    yield "taken over", with_worker(state._replace(row=taken, lives=lives), number, ours)
+
+
+def _lock(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    """Begin the request's transaction with the lock, and judge again."""
+    row = state.row
+    if row is None or (rules.lock and _locked(state)):
+        yield _told(state, number, worker, None, busy=True)
+        return
+    same, done = row.body == worker.body, (row.life, row.body) if row.done else None
+    word, response = judged(same, done, row.expired, busy=False, exhausted=False)
+    if word == "Execute" or not rules.judge_again:
+        yield "running", with_worker(state, number, worker._replace(step=VIEW, locks=rules.lock))
+    else:
+        yield answered(state, number, worker, word, response)
+
+
+def _view(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    yield "written", with_worker(state, number, worker._replace(step=STORE))
+    if rules.max_crashes:
+        yield "failed", with_worker(state, number, worker._replace(step=COUNT, locks=False))
+    else:
+        yield answered(state, number, worker, "failed")
+
+
+def _store(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    if not rules.claim_first and state.row is None:
+        lives = state.lives + 1
+        row = Row(lives, worker.body, done=True)
+        effects = (*state.effects, (lives, worker.body))
+        state = state._replace(row=row, lives=lives, effects=effects)
+        yield answered(state, number, worker, "Executed")
+        return
+    yield "stored", with_worker(state, number, worker._replace(step=COMMIT))
+
+
+def commit(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    row = state.row
+    if row is None or (row.done and rules.check_store):
+        yield answered(state, number, worker, "undone")
+        return
+    effects = tuple(sorted((*state.effects, (row.life, worker.body))))
+    state = state._replace(effects=effects)
+    if rules.one_transaction:
+        row = row._replace(done=True, expired=False)
+        yield answered(state._replace(row=row), number, worker, "Executed")
+    else:
+        yield "committed", with_worker(state, number, worker._replace(step=LATE, locks=False))
+
+
+def _late(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    """A negative control: the response is stored after the commit of what it tells."""
+    row = state.row if state.row is None else state.row._replace(done=True)
+    yield answered(state._replace(row=row), number, worker, "Executed")
+
+
+def _count(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    row = state.row
+    if row is not None:
+        row = row._replace(failures=row.failures + 1)
+    yield answered(state._replace(row=row), number, worker, "counted")
+
+
+STEPS: dict[int, Callable[[State, int, Worker, Rules], Steps]] = {
+    IDLE: _send,
+    CLAIM: _claim,
+    INSERT: _insert,
+    HELD: _held,
+    AGAIN: _again,
+    TAKE: _take,
+    TAKING: _taking,
+    LOCK: _lock,
+    VIEW: _view,
+    STORE: _store,
+    COMMIT: commit,
+    LATE: _late,
+    COUNT: _count,
+}

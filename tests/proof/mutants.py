@@ -1,0 +1,248 @@
+"""Faults that somebody could plant in the package, each with the tests that must notice it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["LOCKS", "TRANSACTION", "C", "Mutant", "mutant"]
+
+C = "tests/conformance/"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """``changes`` are (file in the package, old text, new text); each old text occurs once."""
+
+    name: str
+    killers: tuple[str, ...]  # node ids; every one of them must fail
+    changes: tuple[tuple[str, str, str], ...]
+
+
+def mutant(name: str, killers: str | tuple[str, ...], *changes: tuple[str, str, str]) -> Mutant:
+    return Mutant(name, (killers,) if isinstance(killers, str) else killers, changes)
+
+
+# The engine's inner block, which two mutants take apart.
+_EXECUTION = """\
+                        response, stored = codec.dump(execute(record.attempt, store))
+                        if request.is_final(stored.status):
+                            store.complete(stored, duration_ms=trail.duration_ms)
+                            trail.became(Outcome.EXECUTED, stored.status)
+                        else:
+                            store.abandon()
+                            trail.became(Outcome.FAILED, stored.status)
+                        return response
+"""
+
+TRANSACTION = (
+    mutant(
+        "render after commit",
+        C + "test_errors.py::test_e8_a_response_that_cannot_be_rendered_undoes_the_view[/apiview/]",
+        (
+            "engine.py",
+            _EXECUTION,
+            "                        answer = execute(record.attempt, store)\n",
+        ),
+        (
+            "engine.py",
+            "                if isinstance(decision, InFlight) and ours and patience:\n",
+            "                if isinstance(decision, Execute):\n"
+            "                    response, stored = codec.dump(answer)\n"
+            "                    store.complete(stored, duration_ms=trail.duration_ms)\n"
+            "                    trail.became(Outcome.EXECUTED, stored.status)\n"
+            "                    return response\n"
+            "                if isinstance(decision, InFlight) and ours and patience:\n",
+        ),
+    ),
+    mutant(
+        "response stored outside the transaction",
+        C + "test_crashes.py::test_x2_killed_after_the_commit[/apiview/]",
+        (
+            "engine.py",
+            _EXECUTION,
+            "                        answer, stored = codec.dump(execute(record.attempt, store))\n"
+            "                        if not request.is_final(stored.status):\n"
+            "                            store.abandon()\n",
+        ),
+        (
+            "engine.py",
+            "                if isinstance(decision, InFlight) and ours and patience:\n",
+            "                if isinstance(decision, Execute):\n"
+            "                    if request.is_final(stored.status):\n"
+            "                        store.complete(stored, duration_ms=trail.duration_ms)\n"
+            "                    trail.became(Outcome.EXECUTED, stored.status)\n"
+            "                    return answer\n"
+            "                if isinstance(decision, InFlight) and ours and patience:\n",
+        ),
+    ),
+    mutant(
+        "no transaction around the view",
+        C + "test_first_and_replay.py::test_e5_an_exception_undoes_everything_and_frees_the_key"
+        "[/plain/]",
+        (
+            "store.py",
+            "            with self._transaction():\n"
+            "                yield self.rows.lock() or replace(seen, busy=True)\n"
+            "                committing = True\n",
+            "            with self._transaction():\n"
+            "                found = self.rows.lock() or replace(seen, busy=True)\n"
+            "            yield found\n"
+            "            committing = True\n",
+        ),
+    ),
+    mutant(
+        "claim not committed first",
+        C + "test_crashes.py::test_x3_killed_between_claim_and_work[/apiview/]",
+        (
+            "engine.py",
+            "    with Trail(store, events=events) as trail:\n",
+            "    from django.db import transaction\n\n"
+            "    with transaction.atomic(using=store.alias), "
+            "Trail(store, events=events) as trail:\n",
+        ),
+        ("store.py", "        self._refuse_enclosing_transaction()\n", ""),
+        ("store.py", "durable=True)\n", "durable=False)\n"),
+    ),
+    mutant(
+        "clean-up of the claim in an except",
+        C + "test_commit.py::test_x8_lost_after_the_commit_it_took_place[/apiview/]",
+        (
+            "store.py",
+            "        except (OperationalError, InterfaceError) as error:\n",
+            "        except (OperationalError, InterfaceError) as error:\n"
+            "            IdempotencyKey.objects.filter(pk=self.request.id).delete()\n",
+        ),
+    ),
+    mutant(
+        "swallowed store error",
+        "tests/test_traps.py::test_a_swallowed_database_error_is_no_phantom_success",
+        (
+            "store.py",
+            "            raise TransactionManagementError(_SWALLOWED) from error\n",
+            "            return self.abandon()\n",
+        ),
+    ),
+    mutant(
+        "a key deleted while its request ran",
+        "tests/proof/test_model_races.py::test_a_key_that_vanished_undoes_its_request",
+        ("store.py", "        if not stored:\n", "        if False:\n"),
+    ),
+    mutant(
+        "returned 5xx committed",
+        C + "test_errors.py::test_e6_a_returned_5xx",
+        ("store.py", "set_rollback(True, using=self.alias)", "get_rollback(self.alias)"),
+    ),
+    mutant(
+        "NEVER_STORE ignored",
+        C + "test_errors.py::test_e4_some_returned_statuses_are_never_stored",
+        ("protocol.py", " or status in self.never_store:", ":"),
+    ),
+    mutant(
+        "conflict counted inside the request's transaction",
+        C + "test_first_and_replay.py::test_m1_another_body_is_refused_and_recorded",
+        (
+            "engine.py",
+            "        trail.conflicted(record)\n        raise KeyReused",
+            "        trail.conflicted(record)\n"
+            "        with trail.store._transaction():\n"
+            "            trail._note()\n"
+            "            trail.outcome = Outcome.REFUSED\n"
+            "            raise KeyReused",
+        ),
+    ),
+    mutant(
+        "the wish not to flush outlives the claim",
+        "tests/proof/test_model_races.py::test_the_commit_of_a_request_is_flushed",
+        (
+            "sql.py",
+            "set_config('synchronous_commit', 'off', true)",
+            "set_config('synchronous_commit', 'off', false)",
+        ),
+    ),
+    mutant(
+        "a lost commit is called undone",
+        C + "test_commit.py::test_x8_lost_after_the_commit_it_took_place[/apiview/]",
+        ("store.py", "unknown = committing and is_lost(error)", "unknown = False"),
+    ),
+    mutant(
+        "a serialization failure of the claim is final",
+        "tests/proof/test_model_races.py::test_a_claim_that_cannot_be_serialized_is_tried_again",
+        ("store.py", "ATTEMPTS_TO_CLAIM = 3", "ATTEMPTS_TO_CLAIM = 1"),
+    ),
+)
+
+LOCKS = (
+    mutant(
+        "no row lock",
+        C + "test_concurrency.py::test_c1_a_twin_in_flight_is_refused_at_once[/apiview/]",
+        ("sql.py", "if not features.has_select_for_update:", "if True:"),
+    ),
+    mutant(
+        "the lock is waited for",
+        C + "test_concurrency.py::test_c1_a_twin_in_flight_is_refused_at_once[/apiview/]",
+        ("sql.py", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),
+    ),
+    mutant(
+        "not judged again under the lock",
+        "tests/proof/test_model_races.py::test_what_completed_before_the_lock_is_replayed",
+        (
+            "engine.py",
+            "                    decision = decide(record)  # it may have completed meanwhile\n",
+            "",
+        ),
+    ),
+    mutant(
+        "begin again without its compare-and-set",
+        "tests/proof/test_model_races.py::test_of_twins_that_begin_again_one_is_counted",
+        ("sql.py", "AND {attempts} = %s AND {completed} IS NULL", "AND {attempts} <> -(%s)"),
+    ),
+    mutant(
+        "take-over without the lock",
+        C + "test_mismatch.py::test_m15_a_mismatch_is_told_while_the_first_is_in_flight[/apiview/]",
+        (
+            "store.py",
+            "            found = self.rows.lock()\n"
+            "            if found is None:\n"
+            "                return self.rows.held()\n",
+            "            found = self.rows.look()\n"
+            "            if found is None:\n"
+            "                return self.rows.held()\n",
+        ),
+    ),
+    mutant(
+        "take-over of what completed meanwhile",
+        "tests/proof/test_model_races.py::test_nobody_takes_over_what_completed_meanwhile",
+        (
+            "store.py",
+            "            if not self._is_free(found):\n                return found\n",
+            "",
+        ),
+    ),
+    mutant(
+        "take-over keeps the outbound seed",
+        "tests/proof/test_model_races.py::test_another_request_has_other_outbound_keys",
+        ("store.py", "                seed=self.request.seed,\n", "seed=found.attempt.seed,\n"),
+    ),
+    mutant(
+        "no patience with who only looks",
+        "tests/proof/test_model_races.py::test_an_owner_waits_for_who_is_only_looking",
+        ("engine.py", "_PATIENCE = 3", "_PATIENCE = 0"),
+    ),
+    mutant(
+        "the purge does not pass over what is locked",
+        "tests/test_purge.py::test_a_key_in_flight_is_never_purged",
+        ("upkeep.py", "return keys.select_for_update(skip_locked=skip)", "return keys"),
+    ),
+    mutant(
+        "crashes are not counted",
+        C + "test_crashes.py::test_s20_a_request_that_kills_its_workers_is_not_tried_for_ever"
+        "[/apiview/]",
+        ("store.py", "exhausted = begun >= limit and", "exhausted = False and"),
+    ),
+    mutant(
+        "failures count as crashes",
+        C + "test_crashes.py::test_s20_a_request_that_kills_its_workers_is_not_tried_for_ever"
+        "[/apiview/]",
+        ("store.py", "begun - self.rows.failures() >= limit", "begun >= limit"),
+    ),
+)
