@@ -69,11 +69,11 @@ def caused_by(error: BaseException, *kinds: type[BaseException]) -> bool:
 
 
 @contextmanager
-def frozen_body() -> Iterator[None]:
-    """Say the rule where a body cannot be turned into bytes."""
+def frozen_body(*refusals: type[Exception]) -> Iterator[None]:
+    """Say the rule where a body cannot be turned into bytes; ``refusals`` are how that shows."""
     try:
         yield
-    except (TypeError, ValueError) as error:
+    except refusals as error:
         msg = (
             "The body must be made of what the HTTP library can encode, because it is turned "
             f"into bytes once, before the first attempt: {error}"

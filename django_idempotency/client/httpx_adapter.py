@@ -28,7 +28,7 @@ class _Common:
 
     def _build(self, method: str, url: str, headers: Mapping[str, str], options: Any) -> Any:
         sending = {name: options.pop(name) for name in _SENDING if name in options}
-        with frozen_body():
+        with frozen_body(TypeError, ValueError):
             request = self.client.build_request(method, url, **options)
         for name, value in headers.items():
             request.headers[name] = value
@@ -54,7 +54,8 @@ class HttpxAdapter(_Common):
     def send(self, request: Any, timing: Timing) -> httpx.Response:
         request, sending = request
         # httpx knows no time-out for the whole; its parts are clipped as each begins.
-        request.extensions = {**request.extensions, "trace": _Clip(request, timing)}
+        clip = _Clip(timing)
+        request.extensions = {**request.extensions, "timeout": clip.limits, "trace": clip}
         response = cast(
             "httpx.Response",
             self.client.send(request, stream=True, follow_redirects=False, **sending),
@@ -107,13 +108,13 @@ def _limits(timing: Timing) -> dict[str, float]:
 class _Clip:
     """httpx's ``trace`` hook: before each phase of a request, clip its time-out to what is left."""
 
-    def __init__(self, request: httpx.Request, timing: Timing) -> None:
+    def __init__(self, timing: Timing) -> None:
         self._timing = timing
-        self._limits = request.extensions["timeout"] = _limits(timing)
+        self.limits = _limits(timing)
 
     def __call__(self, event: str, info: Mapping[str, Any]) -> None:
         if event.endswith(".started"):
-            self._limits.update(_limits(self._timing))
+            self.limits.update(_limits(self._timing))
 
 
 class _Bounded(httpx.SyncByteStream):

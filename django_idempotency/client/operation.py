@@ -153,9 +153,10 @@ class Operation:
                 raise
             raise self._unknown() from (None if isinstance(self._last, _Unsettled) else self._last)
 
-    def _pause(self, error: Exception) -> float | bool:
+    def _pause(self, error: BaseException) -> float | bool:
         """stamina's hook: seconds until the next attempt, or ``False`` to give up."""
-        verdict = self._verdict(error)
+        # stamina asks about Ctrl-C and cancelled tasks as well, whatever its types say.
+        verdict = self._verdict(error) if isinstance(error, Exception) else Final()
         if not isinstance(verdict, Retry):
             return False
         if self.attempts >= self._policy.attempts:

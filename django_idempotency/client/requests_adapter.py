@@ -24,7 +24,6 @@ _LOST = (
     errors.ContentDecodingError,
     errors.RetryError,
 )
-_BAD_BODY = (errors.InvalidJSONError,)
 _SENDING = ("proxies", "verify", "cert")  # options of the connection, not of the request
 
 
@@ -36,15 +35,9 @@ class RequestsAdapter:
         sending = {name: options.pop(name) for name in _SENDING if name in options}
         request = requests.Request(method, url, **options)
         request.headers = {**(request.headers or {}), **headers}
-        try:
-            with frozen_body():
-                prepared = self.session.prepare_request(request)
-        except TypeError as error:
-            # requests has ValueErrors for bad URLs and headers, too; they say so themselves.
-            said = error.__cause__
-            if isinstance(said, errors.RequestException) and not isinstance(said, _BAD_BODY):
-                raise said from None
-            raise
+        # Not ValueError: that is what requests says of bad URLs and headers.
+        with frozen_body(TypeError, errors.InvalidJSONError):
+            prepared = self.session.prepare_request(request)
         _freeze(prepared)
         settings = self.session.merge_environment_settings(
             prepared.url or url,

@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
         step = script.steps.pop(0) if len(script.steps) > 1 else script.steps[0]
         step(self)
 
-    do_PUT = do_PATCH = do_DELETE = do_POST
+    do_PUT = do_PATCH = do_DELETE = do_POST  # noqa: N815 - http.server's names
 
     def log_message(self, *args: Any) -> None:
         pass

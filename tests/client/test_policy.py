@@ -74,7 +74,7 @@ def test_a_time_must_be_positive_seconds(name: str, value: Any) -> None:
 @pytest.mark.parametrize("attempts", [0, -1, 1.5, "3", True])
 def test_attempts_must_be_a_whole_number(attempts: Any) -> None:
     """Zero attempts would be no operation."""
-    with pytest.raises(ValueError, match="^attempts must be a whole number of 1 or more"):
+    with pytest.raises(ValueError, match=r"^attempts must be a whole number of 1 or more"):
         RetryPolicy(attempts=attempts)
 
 

@@ -140,8 +140,8 @@ def test_without_an_answer() -> None:
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("0", 0), ("120", 120), (" 7 ", 7), ("1.5", 1.5), ("-1", None), ("soon", None), ("", None)]
-    + [("٣", None), ("nan", None), ("inf", None), ("1e3", None)],
+    [("0", 0), ("120", 120), (" 7 ", 7), ("1.5", 1.5)]
+    + [(text, None) for text in ("-1", "soon", "", "٣", "nan", "inf", "1e3")],
 )
 def test_seconds(value: str, seconds: float | None) -> None:
     """Digits, and the fraction that some servers send."""
