@@ -105,6 +105,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "rest_framework.authtoken",
     "django_idempotency",
+    "django_idempotency.contrib.outbound",
     "example_project.shop",
 ]
 

@@ -1,0 +1,111 @@
+"""requests, as the clients need it. Imported only where a ``requests.Session`` is given."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import requests
+from requests import exceptions as errors
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.util import Timeout
+
+from .adapter import caused_by, frozen_body
+from .operation import Timing
+from .verdict import Answer, Cause
+
+__all__ = ["RequestsAdapter"]
+
+_LOST = (
+    errors.ConnectionError,
+    errors.Timeout,
+    errors.ChunkedEncodingError,
+    errors.ContentDecodingError,
+    errors.RetryError,
+)
+_SENDING = ("proxies", "verify", "cert")  # options of the connection, not of the request
+
+
+class RequestsAdapter:
+    def __init__(self, session: requests.Session) -> None:
+        self.session = session
+
+    def freeze(self, method: str, url: str, headers: Mapping[str, str], options: Any) -> Any:
+        sending = {name: options.pop(name) for name in _SENDING if name in options}
+        request = requests.Request(method, url, **options)
+        request.headers = {**(request.headers or {}), **headers}
+        # Not ValueError: that is what requests says of bad URLs and headers.
+        with frozen_body(TypeError, errors.InvalidJSONError):
+            prepared = self.session.prepare_request(request)
+        _freeze(prepared)
+        settings = self.session.merge_environment_settings(
+            prepared.url or url,
+            sending.get("proxies") or {},
+            True,
+            sending.get("verify"),
+            sending.get("cert"),
+        )
+        return prepared, settings
+
+    def send(self, request: Any, timing: Timing) -> requests.Response:
+        prepared, settings = request
+        limits = timing.timeouts()
+        timeout = Timeout(connect=limits.connect, read=limits.read, total=limits.total)
+        response = self.session.send(
+            prepared,
+            timeout=cast("Any", timeout),  # documented: a urllib3 Timeout object
+            allow_redirects=False,
+            **settings,
+        )
+        with response:
+            response.raw = _Bounded(response.raw, timing)
+            _ = response.content  # reads it all, and keeps it
+        return response
+
+    def answer(self, response: requests.Response) -> Answer:
+        return Answer(response.status_code, response.headers, response.content)
+
+    def cause(self, error: Exception) -> Cause | None:
+        if not isinstance(error, _LOST) or caused_by(error, ssl.SSLCertVerificationError):
+            return None
+        not_sent = caused_by(error, NewConnectionError, ConnectTimeoutError)
+        return Cause.NOT_SENT if not_sent else Cause.LOST
+
+    def close(self) -> None:
+        self.session.close()
+
+
+class _Bounded:
+    """The raw response, read in pieces as they arrive, with a look at the clock after each.
+
+    urllib3 would wait until 10 kB are there, and a server that trickles could take for ever.
+    """
+
+    def __init__(self, raw: Any, timing: Timing) -> None:
+        self._raw = raw
+        self._timing = timing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def stream(self, amount: int, decode_content: bool | None = None) -> Iterator[bytes]:
+        while piece := self._raw.read1(amount, decode_content=decode_content):
+            self._timing.check()
+            yield piece
+
+
+def _freeze(prepared: requests.PreparedRequest) -> None:
+    """Files and generators can be read once; bytes can be sent again."""
+    body: Any = prepared.body
+    if body is None or isinstance(body, bytes):
+        return
+    if isinstance(body, str):
+        body = body.encode()
+    elif hasattr(body, "read"):
+        body = body.read()
+    else:
+        body = b"".join(body)
+    prepared.body = body.encode() if isinstance(body, str) else body
+    prepared.headers.pop("Transfer-Encoding", None)
+    prepared.headers["Content-Length"] = str(len(prepared.body))
