@@ -71,6 +71,7 @@ def run(
     with Trail(store, events=events) as trail:
         while True:
             record = store.reserve()  # committed: from here on the key exists
+            trail.reserved(record)
             decision, ours = decide(record), record.ours
             if isinstance(decision, Execute):
                 with store.exclusive(record) as record:  # one transaction, the key's row locked

@@ -143,9 +143,10 @@ class AttemptsExhausted(IdempotencyError):
     slug = "attempts-exhausted"
     title = "Attempts exhausted"
     detail = (
-        "This request was begun several times and its server died each time, so it is not tried "
-        "again. Nothing was kept. Tell the operator; do not send it with a new key."
+        "This request was begun several times and its server died each time, so it is not begun "
+        "now. Tell the operator, and send the same request with the same key again later."
     )
+    retry_after = 60  # not final: a twin may have been given the key just now
 
 
 class ResultNotStored(IdempotencyError):

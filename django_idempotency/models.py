@@ -138,6 +138,11 @@ class IdempotencyKey(models.Model):
         return self._counts().failure_count
 
     @property
+    def given_way_count(self) -> int:
+        """How many requests were given the key and let a quicker twin have it."""
+        return self._counts().given_way_count
+
+    @property
     def last_replayed_at(self) -> datetime | None:
         return self._counts().last_replayed_at
 
@@ -167,6 +172,8 @@ class KeyTally(models.Model):
     conflict_count = models.PositiveIntegerField(_("conflicting reuses"), default=0)
     in_flight_count = models.PositiveIntegerField(_("refused in flight"), default=0)
     failure_count = models.PositiveIntegerField(_("failed executions"), default=0)
+    # Requests that were given the key and did not come to execute: a twin was quicker.
+    given_way_count = models.PositiveIntegerField(_("given way to a twin"), default=0)
     last_replayed_at = models.DateTimeField(_("last replayed"), null=True, blank=True)
 
     class Meta:

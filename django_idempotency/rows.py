@@ -99,9 +99,9 @@ class KeyRows:
         """Delete the locked row of a claim that is not to be used."""
         self._execute(self.sql.give_back, (self._pk,))
 
-    def failures(self) -> int:
-        """How many executions of the key were rolled back, and lived to say so."""
-        row = self._execute(self.sql.failures, (self._pk,)).fetchone()
+    def accounted(self) -> int:
+        """How many executions failed, or were not begun after all, and lived to say so."""
+        row = self._execute(self.sql.accounted, (self._pk,)).fetchone()
         return 0 if row is None else int(row[0])
 
     def take_over(self, attempt: Attempt, *, renewed: bool) -> None:

@@ -55,6 +55,7 @@ COUNTED = {
     "conflict": "conflict_count",
     "in_flight": "in_flight_count",
     "failed": "failure_count",
+    "given_way": "given_way_count",
 }
 
 
@@ -95,8 +96,9 @@ class Statements:
             f"AND {self.quote('expires_at')} > {self.now} LIMIT %s) AS live"
         )
         self.give_back = f"DELETE {self.by_id} AND {self.quote('completed_at')} IS NULL"
-        self.failures = (
-            f"SELECT {self.quote('failure_count')} FROM {self.tallies} "
+        self.accounted = (
+            f"SELECT {self.quote('failure_count')} + {self.quote('given_way_count')} "
+            f"FROM {self.tallies} "
             f"WHERE {self.quote('key_id')} = %s"
         )
         self.forget_tally = f"DELETE FROM {self.tallies} WHERE {self.quote('key_id')} = %s"

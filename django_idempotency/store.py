@@ -122,7 +122,7 @@ class Store:
     def _begin_again(self, seen: KeyRecord) -> KeyRecord:
         """Begin another execution of this very request, which nobody has finished."""
         begun, limit = seen.attempt.number, self.request.max_crashes
-        exhausted = begun >= limit and begun - self.rows.failures() >= limit
+        exhausted = begun >= limit and begun - self.rows.accounted() >= limit
         # MySQL updates no row that it cannot lock without waiting, unless it is locked before.
         features = self.rows.connection.features
         if not exhausted and (self.rows.sql.compound or not features.has_select_for_update):
@@ -145,7 +145,7 @@ class Store:
                 return found
             attempt = Attempt(
                 # Workers that died did so for the other request: MAX_CRASHES begins anew.
-                number=1 if found.expired else self.rows.failures() + 1,
+                number=1 if found.expired else self.rows.accounted() + 1,
                 # An outbound key must not outlive the request it was made for.
                 seed=self.request.seed,
             )

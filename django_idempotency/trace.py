@@ -41,14 +41,20 @@ class Trail:
         self.code = ""
         self.attempt = 0
         self.evidence: dict[str, str] = {}
+        self._given = 0  # times that the key was given to this request and not yet used
         self._began = time.perf_counter()
 
     @property
     def duration_ms(self) -> int:
         return round((time.perf_counter() - self._began) * 1000)
 
+    def reserved(self, record: KeyRecord) -> None:
+        """Whoever is given the key is counted, and must account for it."""
+        self._given += record.ours
+
     def began(self, record: KeyRecord) -> None:
         """The view starts; unless told otherwise, it failed."""
+        self._given -= 1
         self.outcome, self.attempt = Outcome.FAILED, record.attempt.number
 
     def became(self, outcome: Outcome, status: int | None) -> None:
@@ -85,20 +91,24 @@ class Trail:
 
     def _note(self) -> None:
         """Record everything but a first execution, which the key itself describes."""
-        if self.outcome in {Outcome.EXECUTED, Outcome.REFUSED}:
-            return
         try:
-            # Never waits for the key's row: a refusal is counted while it is locked.
-            self.store.rows.count(
-                self.outcome,
-                status=self.status,
-                duration_ms=self.duration_ms,
-                evidence=self.evidence,
-                events=self.events,
-            )
+            for _ in range(self._given):
+                self._count("given_way", events=False)
+            if self.outcome not in {Outcome.EXECUTED, Outcome.REFUSED}:
+                self._count(self.outcome, events=self.events)
         except Error:
             # The answer stands: a replay that cannot be counted is still the right answer.
             logger.exception("A keyed request could not be recorded in the audit trail.")
+
+    def _count(self, kind: str, *, events: bool) -> None:
+        # Never waits for the key's row: a refusal is counted while it is locked.
+        self.store.rows.count(
+            kind,
+            status=self.status,
+            duration_ms=self.duration_ms,
+            evidence=self.evidence,
+            events=events,
+        )
 
     def _log(self) -> None:
         if not logger.isEnabledFor(logging.INFO):

@@ -71,6 +71,7 @@ class Life:
     conflicts: int
     in_flight: int
     failures: int
+    given_way: int  # to a twin that was quicker
     attempts: int
     reusable: bool  # ON_EXPIRED="execute": an expired key runs again
     max_crashes: int
@@ -85,7 +86,7 @@ class Life:
     @property
     def silent(self) -> int:
         """Executions that were begun, are not running, and neither succeeded nor failed."""
-        accounted = self.failures + (self.state is not State.UNFINISHED)
+        accounted = self.failures + self.given_way + (self.state is not State.UNFINISHED)
         return max(self.attempts - accounted, 0)
 
     @property
@@ -125,6 +126,7 @@ def life_of(key: IdempotencyKey, *, now: datetime, settings: Settings) -> Life:
         conflicts=key.conflict_count,
         in_flight=key.in_flight_count,
         failures=key.failure_count,
+        given_way=key.given_way_count,
         attempts=key.attempts,
         reusable=settings.ON_EXPIRED == "execute",
         max_crashes=settings.MAX_CRASHES,
@@ -210,8 +212,8 @@ def _silent(life: Life) -> list[Phrase]:
     if life.silent <= (life.state is State.UNFINISHED):
         return []
     text = ngettext(
-        "%(count)d attempt ended without a word: its worker died, or a twin was quicker.",
-        "%(count)d attempts ended without a word: their workers died, or twins were quicker.",
+        "%(count)d attempt ended without a word: its worker died.",
+        "%(count)d attempts ended without a word: their workers died.",
         life.silent,
     )
     return [Phrase(text % {"count": life.silent})]

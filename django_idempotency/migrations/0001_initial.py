@@ -188,6 +188,10 @@ class Migration(migrations.Migration):
                     models.PositiveIntegerField(default=0, verbose_name="failed executions"),
                 ),
                 (
+                    "given_way_count",
+                    models.PositiveIntegerField(default=0, verbose_name="given way to a twin"),
+                ),
+                (
                     "last_replayed_at",
                     models.DateTimeField(blank=True, null=True, verbose_name="last replayed"),
                 ),

@@ -12,8 +12,8 @@ from django.test import Client
 
 from django_idempotency.contrib.outbound import OutboundIntent
 from example_project.shop.models import GuestOrder
+from tests.admin.people import signed_in
 from tests.orders.models import Order
-from tests.test_admin import signed_in
 
 LIST = "/admin/django_idempotency_outbound/outboundintent/"
 

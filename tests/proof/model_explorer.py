@@ -95,6 +95,8 @@ def check(state: State, rules: Rules) -> None:
 def _ensure_free(row: Row, body: int, rules: Rules) -> None:
     """Should all workers die now, a retry is executed or replayed; another body where it may be."""
     counts = row.done and not row.expired
+    if not row.done:
+        row = row._replace(crashes=row.attempts - row.failures)
     words = _alone(State(row, (Worker(IDLE, body, 1),), _effects(row), lives=row.life), rules)
     expected = {"Conflict"} if counts and body != row.body else {"Replay" if counts else "Executed"}
     limit = rules.max_crashes

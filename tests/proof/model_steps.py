@@ -60,6 +60,14 @@ def _told(
     return answered(state, number, worker, word, response)
 
 
+def _given_way(state: State, worker: Worker, rules: Rules) -> State:
+    """Who was given the key and does not execute says so, apart from the key's own row."""
+    row = state.row
+    if row is None or not rules.max_crashes or row.life != worker.ours:
+        return state
+    return state._replace(row=row._replace(failures=row.failures + 1))
+
+
 def _send(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
     if worker.left:
         sent = Worker(CLAIM, worker.body, worker.left - 1)
@@ -131,7 +139,10 @@ def _again(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
 def _exhausted(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
     row = state.row
     free = row is not None and not _locked(state)
-    if free and not row.done and row.crashes < rules.max_crashes:
+    # Twins between claim and lock count, too, until they execute or give way, and failures that
+    # are not noted yet. The answer that they bring about is not final: it asks to come again.
+    underway = any(worker.ours and worker.step in {LOCK, COUNT} for worker in state.workers)
+    if free and not row.done and row.crashes < rules.max_crashes and not underway:
         msg = f"refused as exhausted after {row.crashes} crashes"
         raise Violation(msg)
     yield _told(state, number, worker, row, busy=not free, exhausted=free and not row.done)
@@ -166,13 +177,14 @@ def _lock(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
     """Begin the request's transaction with the lock, and judge again."""
     row = state.row
     if row is None or (rules.lock and _locked(state)):
-        yield _told(state, number, worker, None, busy=True)
+        yield _told(_given_way(state, worker, rules), number, worker, None, busy=True)
         return
     same, done = row.body == worker.body, (row.life, row.body) if row.done else None
     word, response = judged(same, done, row.expired, busy=False, exhausted=False)
     if word == "Execute" or not rules.judge_again:
         yield "running", with_worker(state, number, worker._replace(step=VIEW, locks=rules.lock))
     else:
+        state = _given_way(state, worker, rules)
         yield answered(state, number, worker, word, response)
 
 

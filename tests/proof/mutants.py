@@ -81,11 +81,10 @@ TRANSACTION = (
         "[/plain/]",
         (
             "store.py",
-            "            with self._transaction():\n"
-            "                yield self.rows.lock() or replace(seen, busy=True)\n"
+            "                self._stretch_tripwire()\n"
+            "                yield found\n"
             "                committing = True\n",
-            "            with self._transaction():\n"
-            "                found = self.rows.lock() or replace(seen, busy=True)\n"
+            "                self._stretch_tripwire()\n"
             "            yield found\n"
             "            committing = True\n",
         ),
@@ -243,6 +242,6 @@ LOCKS = (
         "failures count as crashes",
         C + "test_crashes.py::test_s20_a_request_that_kills_its_workers_is_not_tried_for_ever"
         "[/apiview/]",
-        ("store.py", "begun - self.rows.failures() >= limit", "begun >= limit"),
+        ("store.py", "begun - self.rows.accounted() >= limit", "begun >= limit"),
     ),
 )

@@ -28,16 +28,6 @@ from tests.sender import Sender, new_key
 
 OTHER = {"sku": "tea", "qty": 2}
 ways = pytest.mark.parametrize("way", ["/apiview/", "/plain/"])
-overlapping = pytest.mark.xfail(
-    strict=True,
-    reason="attempts counts grants, not executions: a twin that is given the key and does not "
-    "come to execute, because another was quicker, looks like one whose worker died",
-)
-failing_store = pytest.mark.xfail(
-    strict=True,
-    reason="reserve() counts an execution that exclusive() then cannot begin: a lock that fails "
-    "is told as 503, counted as no failure, and so taken for a crash",
-)
 
 
 def is_replay(response: Any) -> bool:
@@ -234,7 +224,6 @@ def test_an_owner_waits_for_who_is_only_looking(
         pause(0)
 
 
-@overlapping
 def test_twins_are_no_crashes(send: Sender, before: Any, settings: Any) -> None:
     """As many twins as MAX_CRASHES between claim and lock: nobody died, so nobody is refused so."""
     settings.IDEMPOTENCY = {"MAX_CRASHES": 3}
@@ -248,7 +237,6 @@ def test_twins_are_no_crashes(send: Sender, before: Any, settings: Any) -> None:
 
 
 @pytest.mark.postgres
-@overlapping
 def test_twins_do_not_use_up_what_crashes_a_key_may_have(
     send: Sender, after: Any, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
@@ -282,7 +270,6 @@ def test_twins_do_not_use_up_what_crashes_a_key_may_have(
     assert send("/plain/", key=key).status_code == 201
 
 
-@failing_store
 def test_a_store_that_fails_does_not_use_up_a_key(send: Sender, before: Any, settings: Any) -> None:
     """503 at the lock, as often as MAX_CRASHES: nothing ran and nobody died; then it executes."""
     settings.IDEMPOTENCY = {"MAX_CRASHES": 3}
