@@ -1,0 +1,132 @@
+"""What clients did and heard, with times, and what may never be in such a history.
+
+Every operation has one of three outcomes: ``ok`` (a final answer), ``fail`` (it certainly had
+no effect), ``unknown`` (nobody answered, or the answer says that it does not know).
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+FINAL = {201, 402}
+REFUSED = {400, 409, 422, 500, 503}
+PATIENCE = 30  # seconds
+
+Ask = Callable[..., list[tuple[Any, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    key: str
+    qty: int  # what distinguishes the bodies that are sent with one key
+    began: float
+    ended: float
+    status: int | None = None  # None = the connection broke
+    body: bytes = b""
+    replayed: bool = False
+    worker: int = 0
+
+    @property
+    def outcome(self) -> str:
+        if self.status in FINAL:
+            return "ok"
+        if self.status in REFUSED and b"outcome-unknown" not in self.body:
+            return "fail"
+        return "unknown"
+
+
+class History:
+    """Sends requests from any thread and remembers all of it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.operations: list[Operation] = []
+        self._lock = threading.Lock()
+
+    def send(self, path: str, key: str, qty: int = 1, **headers: str) -> Operation:
+        began = time.monotonic()
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        sent = {"Content-Type": "application/json", "Idempotency-Key": key}
+        sent.update({name.replace("_", "-"): value for name, value in headers.items()})
+        answer: dict[str, Any] = {}
+        try:
+            client.request("POST", path, json.dumps({"sku": key, "qty": qty}), sent)
+            response = client.getresponse()
+            answer = {
+                "body": response.read(),
+                "status": response.status,
+                "replayed": response.headers.get("Idempotent-Replayed") == "true",
+                "worker": int(response.headers.get("X-Worker", 0)),
+            }
+        except (OSError, http.client.HTTPException):
+            answer = {}  # the answer may have been on its way: unknown
+        finally:
+            client.close()
+        operation = Operation(key, qty, began, time.monotonic(), **answer)
+        with self._lock:
+            self.operations.append(operation)
+        return operation
+
+    def outcomes(self) -> dict[str, int]:
+        return dict(Counter(operation.outcome for operation in self.operations))
+
+    def violations(self, ask: Ask) -> Iterator[str]:
+        """Compare everything that was heard with everything that is committed."""
+        keys: dict[str, list[Operation]] = defaultdict(list)
+        for operation in self.operations:
+            keys[operation.key].append(operation)
+        for key, operations in keys.items():
+            orders = ask("SELECT id, qty FROM orders_order WHERE sku = %s", key)
+            stored = ask(
+                "SELECT response_status, response_body "
+                "FROM django_idempotency_idempotencykey WHERE key = %s",
+                key,
+            )
+            for violation in _violations(operations, dict(orders), stored):
+                yield f"{key}: {violation}"
+
+
+def _violations(
+    operations: list[Operation], orders: dict[int, int], stored: list[Any]
+) -> Iterator[str]:
+    done = [operation for operation in operations if operation.outcome == "ok"]
+    uncertain = any(operation.outcome == "unknown" for operation in operations)
+    if len(orders) > 1 or (done and not orders) or (orders and not done and not uncertain):
+        yield f"{len(orders)} effects, {len(done)} final answers"
+    if len({operation.body for operation in done}) > 1:
+        yield "different final answers"
+    if sum(not operation.replayed for operation in done) > 1:
+        yield "two answers that are no replay"
+    yield from _unbacked(done, orders, stored)
+    for operation in operations:
+        if operation.status == 409 and not _overlaps(operation, operations):
+            yield "409 though nothing else was under way"
+
+
+def _unbacked(done: list[Operation], orders: dict[int, int], stored: list[Any]) -> Iterator[str]:
+    kept = [(status, bytes(body)) for status, body in stored if status is not None]
+    for operation in done:
+        if orders.get(json.loads(operation.body)["id"]) != operation.qty:
+            yield "a final answer that no committed order of this body backs"
+        if kept != [(operation.status, operation.body)]:
+            yield "a final answer that is not the stored one"
+
+
+def _overlaps(one: Operation, operations: list[Operation]) -> bool:
+    """Whether another use of the key was unfinished while this one was asked.
+
+    One whose client heard nothing may go on for some time after that.
+    """
+    return any(
+        other is not one
+        and other.began < one.ended
+        and (other.ended > one.began or other.outcome != "ok")
+        for other in operations
+    )
