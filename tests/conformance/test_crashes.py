@@ -288,7 +288,9 @@ def test_x7_a_connection_lost_during_the_work(
     def lose(request: Any, order: Order) -> None:
         with connection.cursor() as cursor:
             mysql = connection.vendor == "mysql"
-            own = "KILL CONNECTION_ID()" if mysql else "SELECT pg_terminate_backend(pg_backend_pid())"
+            own = (
+                "KILL CONNECTION_ID()" if mysql else "SELECT pg_terminate_backend(pg_backend_pid())"
+            )
             cursor.execute(own)
 
     after(lose)
