@@ -184,7 +184,8 @@ def statements(act: Any) -> list[str]:
     with CaptureQueriesContext(connection) as captured:
         act()
     texts = (query["sql"] for query in captured.captured_queries)
-    return [re.sub(r"'(?:[^']|'')*'(::\w+)?|\b\d+\b", "?", text) for text in texts]
+    values = r"'(?:[^']|'')*'(::\w+)?|\b\d+\b|\bs\d+_x\d+\b"  # the last: names of savepoints
+    return [re.sub(values, "?", text) for text in texts]
 
 
 @pytest.mark.parametrize("way", ["/apiview/", "/plain/"])
@@ -216,7 +217,7 @@ def test_s24_keys_are_found_by_digest_alone(send: Any, way: str) -> None:
     with CaptureQueriesContext(connection) as captured:
         use()
     table = IdempotencyKey._meta.db_table
-    texts = [query["sql"] for query in captured.captured_queries]
+    texts = [query["sql"].replace("`", '"') for query in captured.captured_queries]
     conditions = [
         condition
         for text in texts
