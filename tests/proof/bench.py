@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from django.db import connections
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
+from django.test import override_settings
 
 from tests.proof.fault_proxy import FaultProxy
 
@@ -36,10 +37,11 @@ class Site:
     level: str = "RC"
     route: str = "direct"  # or "pooled": the proxy stands before PgBouncer
     kept: bool = False  # one worker and one persistent connection make all attempts
+    storing: tuple[str, ...] = ()  # STORE_RAISED_4XX, STORE_5XX, or both
 
     def __str__(self) -> str:
         parts = ["AR" if self.atomic else "", self.level, self.route, "kept" if self.kept else ""]
-        return "-".join(filter(None, parts))
+        return "-".join(filter(None, (*parts, *self.storing)))
 
 
 @dataclass
@@ -120,7 +122,10 @@ def bench(site: Site, pooler: dict[str, Any] | None = None) -> Iterator[Bench]:
     }
     stand = Bench(proxy, direct)
     try:
-        with pytest.MonkeyPatch.context() as patch:
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            override_settings(IDEMPOTENCY=dict.fromkeys(site.storing, True)),
+        ):
             for name, value in changes.items():
                 patch.setitem(entry, name, value)
             yield stand
