@@ -79,6 +79,18 @@ def check(state: State, rules: Rules) -> None:
     if row is not None and not row.done and row.life in lives:
         msg = "an effect without its response"
         raise Violation(msg)
+    _ensure_excluded(state, rules)
+    if row is not None and rules.claim_first:
+        if rules.max_crashes and not row.done:
+            dying = sum(worker.ours == row.life for worker in state.workers)
+            row = row._replace(crashes=row.crashes + dying)
+        for body in (0, 1):
+            _ensure_free(row, body, rules)
+
+
+def _ensure_excluded(state: State, rules: Rules) -> None:
+    """Whoever executes is alone, under an unfinished key that names his request."""
+    row = state.row
     running = [worker for worker in state.workers if worker.step in EXECUTING]
     if len(running) > 1:
         msg = "two executions of one key at once"
@@ -86,9 +98,6 @@ def check(state: State, rules: Rules) -> None:
     if running and rules.claim_first and (row is None or row.done or row.body != running[0].body):
         msg = f"an execution under a key that is not its own: {row}"
         raise Violation(msg)
-    if row is not None and rules.claim_first:
-        for body in (0, 1):
-            _ensure_free(row, body, rules)
 
 
 @cache

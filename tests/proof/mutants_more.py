@@ -31,6 +31,7 @@ CALLERS = (
             "        if self._policy(request.method) is None "
             "or not self._carries_key(request._request):\n"
             "            parent()\n"
+            "        self.format_kwarg = request.version = request.versioning_scheme = None\n"
             "        found = self.perform_content_negotiation(request)\n"
             "        request.accepted_renderer, request.accepted_media_type = found\n"
             "        self.perform_authentication(request)\n",
@@ -106,7 +107,7 @@ REQUESTS = (
     ),
     mutant(
         "fingerprint without media type",
-        C + "test_mismatch.py::test_m5_another_content_type_is_refused",
+        "tests/proof/test_model_requests.py::test_m5_a_media_type_alone_is_a_difference",
         (
             "content.py",
             "django_request.path, media_type, *headers",
