@@ -86,8 +86,9 @@ def run(
                             store.abandon()
                             trail.became(Outcome.FAILED, stored.status)
                         return response
-                if isinstance(decision, InFlight) and ours and patience:
-                    # Another request is only looking whether the key is free; it goes at once.
+                if ours and patience and (isinstance(decision, InFlight) or store.is_free(record)):
+                    # Another request is only looking whether the key is free, or was given the
+                    # key meanwhile and failed: nothing that may decide about this one.
                     patience -= 1
                     time.sleep(_FIRST_PAUSE)
                     continue

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from django.db import InterfaceError, OperationalError
+from django.db.transaction import TransactionManagementError
 
-__all__ = ["is_lost", "is_transient", "may_begin_again", "mysql_code", "sqlstate"]
+__all__ = [
+    "BrokenTransaction",
+    "is_lost",
+    "is_transient",
+    "may_begin_again",
+    "mysql_code",
+    "sqlstate",
+]
 
 # SQLSTATE classes after which the same request may succeed: connection, rollback (40001,
 # 40P01), resources, lock not available, operator intervention, system error.
@@ -19,6 +27,17 @@ _TRANSIENT_MYSQL = {
 _LOST_MYSQL = {0, 1053, 1077, 1927, 2002, 2003, 2006, 2013, 2055, 4031}  # 0: PyMySQL's own
 _BEGIN_AGAIN_MYSQL = {1020, 1205, 1213}  # changed since it was read, lock time-out, deadlock
 _TRANSIENT_SQLITE = ("locked", "busy", "disk", "full", "unable to open")
+
+
+class BrokenTransaction(TransactionManagementError):
+    """The view swallowed a database error: its writes are lost, whatever it returned."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The view caught a database error and went on, so its transaction is broken and its "
+            "writes are lost. Wrap the statement that may fail in its own transaction.atomic() "
+            "inside the try block, or let the error out."
+        )
 
 
 def sqlstate(error: BaseException) -> str:

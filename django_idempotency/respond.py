@@ -14,7 +14,7 @@ from . import engine
 from .body import release
 from .conf import Settings, get_settings
 from .exceptions import ExecutionFailed, IdempotencyError, Undone
-from .failures import is_transient
+from .failures import BrokenTransaction, is_transient
 from .incoming import Idempotency, keyed_request, sent_key
 from .policy import Policy
 from .protocol import Attempt, KeyedRequest
@@ -102,8 +102,8 @@ def _run(view: View, store: Store, settings: Settings, answer: Answer | None) ->
         with store.undoable():
             return view()
     except Exception as error:
-        if isinstance(error, Undone) or is_transient(error):
-            raise  # no decision, or the server's failure and not the view's: never stored
+        if isinstance(error, (Undone, BrokenTransaction)) or is_transient(error):
+            raise  # no decision, or a failure that is not the view's answer: never stored
         response = answer(error)
         store.recover()  # DRF marks the transaction, though the savepoint has undone it all
         if response is None and settings.STORE_5XX:

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import (
+    DatabaseError,
     Error,
     InterfaceError,
     InternalError,
@@ -25,7 +26,7 @@ from django.db import (
 from django.db.transaction import TransactionManagementError
 
 from .exceptions import OutcomeUnknown, StoreUnavailable, TooManyKeys
-from .failures import is_lost, is_transient, may_begin_again, mysql_code
+from .failures import BrokenTransaction, is_lost, is_transient, may_begin_again, mysql_code
 from .models import IdempotencyKey
 from .protocol import Attempt, KeyedRequest, KeyRecord, StoredResponse
 from .rows import KeyRows
@@ -37,11 +38,6 @@ logger = logging.getLogger("django_idempotency")
 _NO_SAVEPOINT = 1305
 ATTEMPTS_TO_CLAIM = 3  # passes after a serialization failure, before a request is turned away
 
-_SWALLOWED = (
-    "The view caught a database error and went on, so its transaction is broken and its writes "
-    "are lost. Wrap the statement that may fail in its own transaction.atomic() inside the try "
-    "block, or let the error out."
-)
 _ENCLOSED = (
     "An idempotent view was called inside transaction.atomic(). It must own its transaction, or "
     "a retry could see a response whose writes were rolled back. Remove the atomic() around it; "
@@ -95,7 +91,7 @@ class Store:
             return KeyRecord(attempt=Attempt(seed=self.request.seed), ours=True)
         if seen.busy:
             return seen
-        if self._is_free(seen):
+        if self.is_free(seen):
             return self._take_over()
         return self._begin_again(seen) if seen.response is None else seen
 
@@ -113,7 +109,7 @@ class Store:
                 self.rows.give_back()
         raise TooManyKeys
 
-    def _is_free(self, record: KeyRecord) -> bool:
+    def is_free(self, record: KeyRecord) -> bool:
         """Whether nothing counts under the key, though it names another request or an old one."""
         if record.response is None:
             return not record.same_request
@@ -141,7 +137,7 @@ class Store:
             found = self.rows.lock()
             if found is None:
                 return self.rows.held()
-            if not self._is_free(found):
+            if not self.is_free(found):
                 return found
             attempt = Attempt(
                 # Workers that died did so for the other request: MAX_CRASHES begins anew.
@@ -205,9 +201,23 @@ class Store:
 
     @contextmanager
     def undoable(self) -> Iterator[None]:
-        """A savepoint: what is raised inside is undone, the request goes on."""
-        with transaction.atomic(using=self.alias):
-            yield
+        """A savepoint: what is raised inside is undone, the request goes on.
+
+        Raises:
+            BrokenTransaction: the block swallowed a database error. Django alone would undo
+                its writes, forget the error, and let its response count.
+        """
+        ended = False
+        try:
+            with transaction.atomic(using=self.alias):
+                yield
+                ended = True
+                if transaction.get_rollback(using=self.alias):
+                    raise BrokenTransaction
+        except DatabaseError as error:
+            if not ended or is_transient(error) or isinstance(error, BrokenTransaction):
+                raise
+            raise BrokenTransaction from error
 
     def recover(self) -> None:
         """Go on after :meth:`undoable` has rolled back to its savepoint."""
@@ -217,15 +227,15 @@ class Store:
         """Store the response: the last statement of the request's transaction.
 
         Raises:
-            TransactionManagementError: the view swallowed a database error, or the key
-                vanished; the transaction rolls back.
+            BrokenTransaction: the view swallowed a database error.
+            TransactionManagementError: the key vanished.
         """
         if self._is_tripped():
-            raise TransactionManagementError(_SWALLOWED)
+            raise BrokenTransaction
         try:
             stored = self.rows.complete(response, duration_ms=duration_ms)
         except (TransactionManagementError, InternalError) as error:
-            raise TransactionManagementError(_SWALLOWED) from error
+            raise BrokenTransaction from error
         if not stored:
             msg = "The idempotency key was deleted while its request ran; it is rolled back."
             raise TransactionManagementError(msg)

@@ -126,10 +126,15 @@ def by_sql(order: Order) -> None:
 @both
 @sync_way
 @pytest.mark.parametrize("statement", [by_orm, by_sql])
+@pytest.mark.parametrize("stored", [None, "STORE_RAISED_4XX", "STORE_5XX"])
 def test_a_swallowed_database_error_is_no_phantom_success(
-    send: Any, after: Any, caplog: Any, way: str, statement: Any
+    send: Any, after: Any, caplog: Any, settings: Any, way: str, statement: Any, stored: str | None
 ) -> None:
-    """ORM or raw SQL: 500, no row, no callback, an error that says what to do; the retry runs."""
+    """ORM or raw SQL: 500, no row, no callback, an error that says what to do; the retry runs.
+
+    The settings that keep failures keep what the view answers; this is no answer of the view.
+    """
+    settings.IDEMPOTENCY = {stored: True} if stored else {}
     key, called = new_key(), []
     swallow = swallowing(statement)
 

@@ -58,13 +58,6 @@ def test_where_failures_are_stored(enumerated: Enumerated, setting: str, shape: 
     enumerated(Site(storing=(setting,)), "first", shape, pick=checkerboard)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="Store.undoable() ends in Atomic.__exit__, which sees needs_rollback, rolls back to the "
-    "savepoint and clears the mark without a word: complete() finds nothing wrong, and stores and "
-    "returns a 201 whose rows are gone.",
-)
 @pytest.mark.parametrize("setting", STORING)
 def test_a_swallowed_error_where_failures_are_stored(enumerated: Enumerated, setting: str) -> None:
     """I1, I3: as without these settings, a view that swallows an ORM error must get 500."""

@@ -42,11 +42,6 @@ def test_two_at_once(interleaved: Callable[..., None], rival: str) -> None:
     interleaved(Site(), "expired" if rival == "purge" else "first", "create", rival)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="A key that was taken over between claim and lock is judged once, under the lock: 422, "
-    "though the other request failed and the key is free. The next attempt would execute.",
-)
 def test_overtaken_by_another_request_that_failed() -> None:
     """I4: raised, it never happened, so nobody may be told that the key was used for it."""
     with bench(Site()) as stand:
