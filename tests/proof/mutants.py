@@ -45,13 +45,13 @@ TRANSACTION = (
         ),
         (
             "engine.py",
-            "                if isinstance(decision, InFlight) and ours and patience:\n",
+            "                if ours and patience and (isinstance(decision, InFlight) or store.is_free(record)):\n",
             "                if isinstance(decision, Execute):\n"
             "                    response, stored = codec.dump(answer)\n"
             "                    store.complete(stored, duration_ms=trail.duration_ms)\n"
             "                    trail.became(Outcome.EXECUTED, stored.status)\n"
             "                    return response\n"
-            "                if isinstance(decision, InFlight) and ours and patience:\n",
+            "                if ours and patience and (isinstance(decision, InFlight) or store.is_free(record)):\n",
         ),
     ),
     mutant(
@@ -66,13 +66,13 @@ TRANSACTION = (
         ),
         (
             "engine.py",
-            "                if isinstance(decision, InFlight) and ours and patience:\n",
+            "                if ours and patience and (isinstance(decision, InFlight) or store.is_free(record)):\n",
             "                if isinstance(decision, Execute):\n"
             "                    if request.is_final(stored.status):\n"
             "                        store.complete(stored, duration_ms=trail.duration_ms)\n"
             "                    trail.became(Outcome.EXECUTED, stored.status)\n"
             "                    return answer\n"
-            "                if isinstance(decision, InFlight) and ours and patience:\n",
+            "                if ours and patience and (isinstance(decision, InFlight) or store.is_free(record)):\n",
         ),
     ),
     mutant(
@@ -117,7 +117,7 @@ TRANSACTION = (
         "tests/test_traps.py::test_a_swallowed_database_error_is_no_phantom_success",
         (
             "store.py",
-            "            raise TransactionManagementError(_SWALLOWED) from error\n",
+            "            raise BrokenTransaction from error\n        if not stored:\n",
             "            return self.abandon()\n",
         ),
     ),
@@ -213,7 +213,7 @@ LOCKS = (
         "tests/proof/test_model_races.py::test_nobody_takes_over_what_completed_meanwhile",
         (
             "store.py",
-            "            if not self._is_free(found):\n                return found\n",
+            "            if not self.is_free(found):\n                return found\n",
             "",
         ),
     ),

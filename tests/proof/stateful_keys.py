@@ -128,8 +128,10 @@ class Keys(RuleBasedStateMachine):
         if kept is None or kept.answer is not None:  # expired: as new
             kept = self.keys[user, key] = Kept(body)
         else:
-            kept.body, kept.expired = body, False
+            if kept.body != body:  # workers that died did so for the other request
+                kept.body, kept.attempts = body, kept.failures
             kept.attempts += 1
+            kept.expired = False
         return kept
 
     # -- what happens
