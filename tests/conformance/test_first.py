@@ -188,7 +188,7 @@ def test_f7_a_repeated_delete_is_a_replay(send: Any, settings: Any) -> None:
     assert Order.objects.get().sku == "coffee"
 
 
-@pytest.mark.parametrize("key", [new_key(), "", "a,b"])
+@pytest.mark.parametrize("key", ["f8-is-not-echoed-here", "", "a,b"])
 def test_f8_an_unprotected_view_does_not_echo(send: Any, key: str) -> None:
     """F8: a client can tell that its key is not honoured."""
     answers = [send("/unprotected/", key=key) for _ in range(2)]
