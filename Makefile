@@ -4,6 +4,8 @@ PYTHON ?= python3
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 RUN := $(UV) run
 WHEEL_DIR ?= dist
+# On two processes: `make test PYTEST=` runs everything in one, in the order of its seed.
+PYTEST ?= -n 2 --dist worksteal
 
 # `make test PYTHON=python3.13` runs everything on that Python.
 ifneq ($(origin PYTHON),file)
@@ -20,8 +22,8 @@ demo: $(UV) ## Run the example project with two weeks of history: site, API, adm
 	$(RUN) python manage.py demo
 
 test: $(UV) ## Run all tests on PostgreSQL, then on SQLite
-	TEST_DB=postgres $(RUN) pytest
-	TEST_DB=sqlite $(RUN) pytest
+	TEST_DB=postgres $(RUN) pytest $(PYTEST)
+	TEST_DB=sqlite $(RUN) pytest $(PYTEST)
 
 lowest: $(UV) ## Run the tests with the oldest Django and REST framework we promise
 	$(RUN) --isolated --resolution lowest-direct pytest

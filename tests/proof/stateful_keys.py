@@ -171,11 +171,14 @@ class Keys(RuleBasedStateMachine):
                 kept.conflicts += 1
 
     @precondition(lambda self: self.crashes < 2)  # a process of its own for each
-    @rule(user=whose, key=which, body=bodies)
-    def crash(self, user: str, key: str, body: int) -> None:
-        """The worker is killed in the view."""
-        if self._refused(user, key, body) is not None:
-            return
+    @rule(user=whose, key=which, body=bodies, times=st.integers(1, MAX_CRASHES))
+    def crash(self, user: str, key: str, body: int, times: int) -> None:
+        """The worker is killed in the view, perhaps again in the next attempt."""
+        for _ in range(times):
+            if self._refused(user, key, body) is None:
+                self._kill(user, key, body)
+
+    def _kill(self, user: str, key: str, body: int) -> None:
         views.BEHAVIOUR["after"] = die
         assert in_child(lambda: self._send(user, key, body)) == signal.SIGKILL
         self._begin(user, key, body)
