@@ -29,13 +29,13 @@ def database_url() -> str:
 
 
 @contextmanager
-def running_shop(*, threads: int = 24) -> Iterator[str]:
+def running_shop(application: str = "example_project.wsgi", *, threads: int = 24) -> Iterator[str]:
     """Start gunicorn; its address. Other processes see only what the tests have committed."""
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         # The socket is ours, so there is no free port to guess and no moment without a listener.
         bind = f"fd://{listener.fileno()}"
         command = [sys.executable, "-m", "gunicorn", "--bind", bind, "--threads", str(threads)]
-        command += ["--log-level", "error", "--no-control-socket", "example_project.wsgi"]
+        command += ["--log-level", "error", "--no-control-socket", application]
         server = subprocess.Popen(
             command,
             cwd=ROOT,

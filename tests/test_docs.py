@@ -21,6 +21,7 @@ from rest_framework.routers import SimpleRouter
 import django_idempotency
 from django_idempotency import checks, exceptions
 from django_idempotency.conf import Settings
+from django_idempotency.contrib.outbound import handlers
 from django_idempotency.exceptions import IdempotencyError
 from django_idempotency.models import IdempotencyKey
 from django_idempotency.policy import Policy
@@ -70,6 +71,9 @@ def _shop(monkeypatch: pytest.MonkeyPatch) -> None:
         "shop.forms": {"OrderForm": object},
         "shop.serializers": {"OrderSerializer": OrderSerializer},
         "shop.gateway": {"charge": lambda order, idempotency_key: None},
+        "shop.outbound": {"charge": lambda intent: None},
+        "celery": {"shared_task": lambda **options: lambda task: task},
+        "stripe": {"CardError": OSError, "InvalidRequestError": ValueError},
         "corsheaders": {},
         "corsheaders.defaults": {"default_headers": ("accept",)},
     }
@@ -77,6 +81,7 @@ def _shop(monkeypatch: pytest.MonkeyPatch) -> None:
         module = ModuleType(name)
         vars(module).update(members)
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(handlers, "handlers", {})  # what the examples register is not kept
 
 
 # -- examples
