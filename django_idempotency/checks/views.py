@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -16,44 +16,59 @@ from rest_framework.views import APIView
 
 from django_idempotency.mixins import IdempotentMixin
 from django_idempotency.models import IdempotencyKey
-from django_idempotency.placement import BELOW_API_VIEW, ON_DISPATCH, WITHOUT_MIXIN, cure_for
-from django_idempotency.policy import misspelled
+from django_idempotency.placement import (
+    BELOW_API_VIEW,
+    ON_DISPATCH,
+    WITHOUT_MIXIN,
+    cure_for,
+    is_django_view,
+)
+
+from .reach import Route, misnamed, routes_of, unreached, unreached_handlers, unreached_whole
 
 __all__ = ["check_views"]
 
 
 def check_views(**kwargs: Any) -> list[CheckMessage]:
-    """E006-E010: places where protection cannot work. W001: rows and keys apart."""
+    """E006-E011: places where protection cannot work. W001: rows and keys apart."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
+    callbacks = list(_callbacks(get_resolver()))
     found: dict[str, CheckMessage] = {}
-    for callback in _callbacks(get_resolver()):
-        messages = _drf(callback) or _django(callback) or _ninja(callback)
-        for message in messages:
-            found.setdefault(message.msg, message)
+    for message in chain(_drf(callbacks), *map(_django, callbacks), *map(_ninja, callbacks)):
+        found.setdefault(message.msg, message)
     return list(found.values())
 
 
-def _drf(callback: Any) -> Iterator[CheckMessage] | None:
-    cls = getattr(callback, "cls", None)
-    if not (isinstance(cls, type) and issubclass(cls, APIView)):
-        return None
-    mixed = issubclass(cls, IdempotentMixin)
-    return chain(_wrapped(cls), _protection(cls) if mixed else _placement(cls))
+def _drf(callbacks: Iterable[Any]) -> Iterator[CheckMessage]:
+    """Views of REST framework; a viewset has several URLs, which are one view here."""
+    routes: dict[type[APIView], set[Route]] = {}
+    for callback in callbacks:
+        cls = getattr(callback, "cls", None)
+        if isinstance(cls, type) and issubclass(cls, APIView):
+            mapped = routes_of(cls, getattr(callback, "actions", None))
+            routes.setdefault(cls, set()).update(mapped)
+    for cls, mapped in routes.items():
+        yield from _wrapped(cls)
+        if issubclass(cls, IdempotentMixin):
+            yield from chain(misnamed(cls, mapped), unreached(cls, mapped), _apart(cls))
+        else:
+            yield from chain(_unmixed(cls), _below_api_view(cls))
 
 
-def _django(callback: Any) -> Iterator[CheckMessage] | None:
+def _django(callback: Any) -> Iterator[CheckMessage]:
+    """Class-based views of Django."""
     cls = getattr(callback, "view_class", None)
-    return _unmixed(cls) if isinstance(cls, type) else None
+    if isinstance(cls, type) and is_django_view(cls):
+        yield from _unmixed(cls)
+        yield from unreached_handlers(cls)
+        if hasattr(callback, "idempotency_policy"):
+            methods = {method for method, _ in routes_of(cls)}
+            yield from unreached_whole(f"{cls.__name__} is decorated", methods)
 
 
-def _protection(cls: Any) -> Iterator[CheckMessage]:
-    """What a class with the mixin gets wrong."""
-    for name in cls.idempotency_actions or ():
-        if not hasattr(cls, name):
-            hint = misspelled(name, [known for known in dir(cls) if not known.startswith("_")])
-            text = f"{cls.__name__}.idempotency_actions names {name!r}, which {cls.__name__} lacks."
-            yield _error(text + hint, "E009")
+def _apart(cls: Any) -> Iterator[CheckMessage]:
+    """Rows in one database and their keys in another."""
     model = getattr(getattr(cls, "queryset", None), "model", None)
     if model is None:
         return
@@ -70,24 +85,33 @@ def _protection(cls: Any) -> Iterator[CheckMessage]:
 def _ninja(callback: Any) -> Iterator[CheckMessage]:
     """Operations of django-ninja, whose views nobody has taken out of ATOMIC_REQUESTS."""
     taken_out = getattr(callback, "_non_atomic_requests", ())
-    wrapped = [
-        connection
+    wrapped = any(
+        connection.settings_dict["ATOMIC_REQUESTS"] and connection.alias not in taken_out
         for connection in connections.all()
-        if connection.settings_dict["ATOMIC_REQUESTS"] and connection.alias not in taken_out
-    ]
-    if not wrapped or not inspect.isfunction(callback):
-        return
-    # ninja makes one function for each path and keeps the operations in its closure.
-    owner = inspect.getclosurevars(callback).nonlocals.get("self")
-    for operation in getattr(owner, "operations", ()):
-        if hasattr(operation.run, "idempotency_policy"):
+    )
+    for operation in _operations(callback):
+        name = f"The django-ninja operation {operation.view_func.__name__}"
+        yield from unreached_whole(f"{name} is decorated", set(operation.methods), safe_too=True)
+        if wrapped:
             yield checks.Error(
-                f"ATOMIC_REQUESTS wraps the django-ninja operation {operation.view_func.__name__} "
-                "in a transaction, which @idempotent must open itself.",
+                f"{name} runs inside the transaction of ATOMIC_REQUESTS, and @idempotent must "
+                "open that itself.",
                 hint="Take the API out: urls = api.urls, then non_atomic_requests(pattern.callback)"
                 " for each pattern in urls[0].",
                 id="django_idempotency.E010",
             )
+
+
+def _operations(callback: Any) -> Iterator[Any]:
+    """The protected ninja operations behind a URL."""
+    view = inspect.unwrap(callback)
+    if not inspect.isfunction(view) or view.__module__ != "ninja.operation":
+        return
+    # ninja makes one function for each path and keeps the operations in its closure.
+    owner = inspect.getclosurevars(view).nonlocals.get("self")
+    for operation in getattr(owner, "operations", ()):
+        if hasattr(operation.run, "idempotency_policy"):
+            yield operation
 
 
 def _wrapped(cls: type) -> Iterator[CheckMessage]:
@@ -97,9 +121,7 @@ def _wrapped(cls: type) -> Iterator[CheckMessage]:
             yield _error(ON_DISPATCH.format(name=cls.__name__, method=name), "E008")
 
 
-def _placement(cls: type[APIView]) -> Iterator[CheckMessage]:
-    """What a DRF view without the mixin gets wrong."""
-    yield from _unmixed(cls)
+def _below_api_view(cls: Any) -> Iterator[CheckMessage]:
     for name, member in inspect.getmembers(cls, inspect.isfunction):
         if name in cls.http_method_names:
             # @api_view keeps the function it was given in the handler's closure.
