@@ -172,7 +172,16 @@ def _respond(request: Any, execute: Any, policy: Policy, view: Any) -> HttpRespo
         record_stream(request)
     elif not whole.required and not (whole.key_field and whole.key_field in request.POST):
         return _plain(execute)
-    return respond(request, execute, whole, answer=_answer)
+    return respond(request, execute, whole, name=_name_of(view), answer=_answer)
+
+
+def _name_of(view: Any) -> str:
+    """How errors name a view: a function, a class behind method_decorator(), an operation."""
+    owner = getattr(getattr(view, "func", view), "__self__", None)
+    if owner is None:
+        return str(view.__qualname__)
+    operation = getattr(owner, "view_func", None)
+    return str(type(owner).__name__ if operation is None else operation.__qualname__)
 
 
 def _plain(execute: Any) -> HttpResponseBase:

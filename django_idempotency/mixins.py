@@ -17,7 +17,7 @@ from .conf import get_settings
 from .content import default_fingerprint
 from .exceptions import Undone
 from .incoming import sent_key, settings_policy
-from .placement import refuse_mistakes
+from .placement import HOOKS, refuse_mistakes
 from .policy import Policy
 from .redaction import redacted
 from .respond import respond
@@ -37,15 +37,6 @@ if TYPE_CHECKING:
     from .incoming import Idempotency
 
 __all__ = ["IdempotentMixin"]
-
-_HOOKS = {
-    "scope": "get_idempotency_scope",
-    "fingerprint": "get_idempotency_fingerprint",
-    "can_replay": "can_replay",
-    "rebuild": "rebuild_response",
-    "redact_request": "redact_request",
-    "redact_response": "redact_response",
-}
 
 _NOT_STORABLE = (
     "With an idempotency key this view cannot answer in the browsable HTML form. Ask for "
@@ -81,7 +72,7 @@ class IdempotentMixin:
 
     def get_idempotency_scope(self, request: Request) -> str:
         """Whose key it is; requests share a key only within one scope."""
-        return default_scope(request)
+        return default_scope(request, anonymous=self.idempotency_anonymous)
 
     def get_idempotency_fingerprint(self, request: Request) -> str | bytes:
         """Everything that is compared: method, path, query, media type, version and body.
@@ -185,9 +176,9 @@ class IdempotentMixin:
         own = {
             f.name: getattr(self, f"idempotency_{f.name}", None)
             for f in fields(Policy)
-            if f.name not in _HOOKS
+            if f.name not in HOOKS
         }
-        for field, hook in _HOOKS.items():
+        for field, hook in HOOKS.items():
             if getattr(cls, hook) is not getattr(IdempotentMixin, hook):
                 own[field] = getattr(self, hook)
         return Policy(**own).over(self.idempotency_policy)
@@ -209,6 +200,7 @@ class IdempotentMixin:
             request,
             partial(handler, request, *args, **kwargs),
             policy,
+            name=".".join(filter(None, (type(self).__name__, getattr(self, "action", None)))),
             finish=lambda response: finish(request, response, *args, **kwargs),
             answer=partial(self._answer, request),
         )

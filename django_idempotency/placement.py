@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from functools import partial
+from types import FunctionType
 
 from django.views import View
 from rest_framework.views import APIView
@@ -12,6 +13,7 @@ from .policy import Policy, misspelled
 
 __all__ = [
     "BELOW_API_VIEW",
+    "HOOKS",
     "ON_CLASS",
     "ON_DISPATCH",
     "WITHOUT_MIXIN",
@@ -21,6 +23,14 @@ __all__ = [
 ]
 
 _PREFIX = "idempotency_"
+HOOKS = {  # of the policy's choices, those that are methods of the mixin
+    "scope": "get_idempotency_scope",
+    "fingerprint": "get_idempotency_fingerprint",
+    "can_replay": "can_replay",
+    "rebuild": "rebuild_response",
+    "redact_request": "redact_request",
+    "redact_response": "redact_response",
+}
 _DISPATCH = '@method_decorator(idempotent, name="dispatch")'
 
 BELOW_API_VIEW = (
@@ -57,7 +67,7 @@ def refuse_mistakes(cls: type, mixin: type) -> None:
 
     Raises:
         TypeError: it is no view of REST framework, the mixin stands behind the view class, or
-            an ``idempotency_…`` attribute does not exist or cannot have that value.
+            an ``idempotency_…`` attribute or a hook does not exist or cannot have that value.
     """
     if is_django_view(cls):
         msg = f"{cls.__name__} would not be protected: {cure_for(cls)}"
@@ -69,24 +79,28 @@ def refuse_mistakes(cls: type, mixin: type) -> None:
             f"class {cls.__name__}(IdempotentMixin, ...), or it is never reached."
         )
         raise TypeError(msg)
-    own = {name: value for name, value in vars(cls).items() if name.startswith(_PREFIX)}
-    _refuse_unknown(cls, own, {name for name in dir(mixin) if name.startswith(_PREFIX)})
-    _refuse_values(cls, own)
+    _refuse_unknown(cls, {name for name in dir(mixin) if name.startswith(_PREFIX)})
+    _refuse_values(cls)
 
 
-def _refuse_unknown(cls: type, own: dict[str, Any], known: set[str]) -> None:
-    for name in own:
-        if name not in known:
+def _refuse_unknown(cls: type, known: set[str]) -> None:
+    for name in vars(cls):
+        if name.startswith(_PREFIX) and name not in known:
             hint = misspelled(name, known)
             msg = f"{cls.__name__}.{name}: IdempotentMixin has no such attribute.{hint}"
             raise TypeError(msg)
 
 
-def _refuse_values(cls: type, own: dict[str, Any]) -> None:
-    choices = {f.name for f in fields(Policy)}
-    values = {name.removeprefix(_PREFIX): value for name, value in own.items()}
-    try:
-        Policy.checked({name: values[name] for name in choices & values.keys()})
-    except TypeError as error:
-        msg = f"{cls.__name__}, {error}"
-        raise TypeError(msg) from None
+def _refuse_values(cls: type) -> None:
+    for choice in (f.name for f in fields(Policy)):
+        name = HOOKS.get(choice, _PREFIX + choice)
+        if name not in vars(cls):
+            continue
+        value = vars(cls)[name]
+        if choice in HOOKS and isinstance(value, FunctionType):
+            value = partial(value, None)  # as it will be called: with its self
+        elif choice in HOOKS:
+            value = getattr(cls, name)  # of a static or class method, what is called
+        if (wrong := Policy.wrong(choice, value)) is not None:
+            msg = f"{cls.__name__}.{name} {wrong}"
+            raise TypeError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
@@ -12,6 +13,7 @@ from django.utils.module_loading import import_string
 __all__ = [
     "Rule",
     "boolean",
+    "called",
     "calls",
     "duration",
     "methods",
@@ -92,6 +94,25 @@ def pattern(value: Any) -> str | None:
     except (re.error, TypeError):
         return 'must be None, "uuid" or a regular expression'
     return None
+
+
+def called(*arguments: str) -> Rule:
+    """A function that can be called with ``arguments``, whose names are for the message."""
+
+    def rule(value: Any) -> str | None:
+        if not callable(value):
+            return "must be callable"
+        if inspect.iscoroutinefunction(value):
+            return "must not be async: it is called like any function, by async views, too"
+        try:
+            inspect.signature(value).bind(*arguments)
+        except TypeError:
+            return f"must be callable with {' and '.join(arguments)}"
+        except ValueError:
+            pass  # written in C: it does not say what it takes
+        return None
+
+    return rule
 
 
 def calls(*words: str | None) -> Rule:
