@@ -16,6 +16,7 @@ __all__ = [
     "called",
     "calls",
     "duration",
+    "header",
     "methods",
     "names",
     "one_of",
@@ -65,6 +66,15 @@ def duration(value: Any) -> str | None:
 
 def text(value: Any) -> str | None:
     return None if isinstance(value, str) and value else "must be a non-empty string"
+
+
+def header(value: Any) -> str | None:
+    """A request header of one's own, as it is sent."""
+    if not isinstance(value, str) or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", value) is None:
+        # Servers drop headers with an underscore: it could be mistaken for a hyphen.
+        return "must be a header's name as it is sent: letters, digits and hyphens"
+    taken = value.lower() in {"authorization", "content-length", "content-type", "cookie", "host"}
+    return "must be a header that has no other use" if taken else None
 
 
 def names(value: Any) -> str | None:

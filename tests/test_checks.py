@@ -76,6 +76,13 @@ def ids(messages: list[Any]) -> list[str]:
         ({"METHODS": "POST"}, "E002"),
         ({"REQUIRED": 1}, "E002"),
         ({"KEY_MAX_LENGTH": 256}, "E002"),
+        ({"KEY_MIN_LENGTH": 40, "KEY_MAX_LENGTH": 36}, "E002"),
+        ({"KEY_MIN_LENGTH": 300, "KEY_MAX_LENGTH": 36}, "E002"),
+        ({"KEY_PATTERN": "uuid", "KEY_MAX_LENGTH": 32}, "E002"),
+        ({"HEADER": "Idempotency_Key"}, "E002"),
+        ({"HEADER": "HTTP_IDEMPOTENCY_KEY"}, "E002"),
+        ({"HEADER": "Idempotency-Key:"}, "E002"),
+        ({"HEADER": "Content-Type"}, "E002"),
         ({"KEY_PATTERN": "("}, "E002"),
         ({"SCOPE": "no.such.callable"}, "E002"),
         ({"ANONYMOUS": "maybe"}, "E002"),
@@ -93,6 +100,18 @@ def test_a_bad_setting_is_an_error_and_never_used(settings: Any, setting: Any, n
     assert ids(checks.check_settings()) == [number]
     with pytest.raises(ImproperlyConfigured):
         get_settings()
+
+
+def test_settings_that_fit_each_other_are_sound(settings: Any) -> None:
+    """Equal lengths, and a UUID that they allow."""
+    settings.IDEMPOTENCY = {
+        "HEADER": "X-Request-Key",
+        "KEY_MIN_LENGTH": 36,
+        "KEY_MAX_LENGTH": 36,
+        "KEY_PATTERN": "uuid",
+    }
+
+    assert checks.check_settings() == []
 
 
 def test_an_unknown_setting_gets_a_suggestion(settings: Any) -> None:
