@@ -24,6 +24,9 @@ from . import rules
 __all__ = ["Settings", "get_settings", "problems", "secrets"]
 
 
+UUID_LENGTH = 36  # characters, with its hyphens
+
+
 def _setting(default: Any, rule: rules.Rule) -> Any:
     return field(default=default, metadata={"rule": rule})
 
@@ -32,7 +35,7 @@ def _setting(default: Any, rule: rules.Rule) -> Any:
 class Settings:
     """One field per setting, its default beside it. Durations are ``timedelta``."""
 
-    HEADER: str = _setting("Idempotency-Key", rules.text)
+    HEADER: str = _setting("Idempotency-Key", rules.header)
     METHODS: Collection[str] = _setting(("POST", "PATCH"), rules.methods)
     REQUIRED: bool = _setting(default=False, rule=rules.boolean)
     KEY_SYNTAX: str = _setting("lenient", rules.one_of("lenient", "strict"))
@@ -108,6 +111,12 @@ def problems(configured: Any) -> Iterator[Problem]:
     if not isinstance(configured, Mapping):
         yield Problem("IDEMPOTENCY", "IDEMPOTENCY must be a dict.", "Use IDEMPOTENCY = {}.", False)
         return
+    found = list(_single(configured))
+    yield from found or _together(configured)
+
+
+def _single(configured: Mapping[str, Any]) -> Iterator[Problem]:
+    """Names and values, one by one."""
     known: dict[str, rules.Rule] = {f.name: f.metadata["rule"] for f in fields(Settings)}
     for name, value in configured.items():
         if name not in known:
@@ -117,6 +126,30 @@ def problems(configured: Any) -> Iterator[Problem]:
         elif (wrong := known[name](value)) is not None:
             message = f"IDEMPOTENCY[{name!r}] {wrong}, not {value!r}."
             yield Problem(name, message, f"The default is {_default(name)!r}.", False)
+
+
+def _together(configured: Mapping[str, Any]) -> Iterator[Problem]:
+    """Values that are sound and make no sense beside each other: no key could be valid."""
+    least, most, pattern = (
+        configured.get(name, _default(name))
+        for name in ("KEY_MIN_LENGTH", "KEY_MAX_LENGTH", "KEY_PATTERN")
+    )
+    if least > most:
+        yield Problem(
+            "KEY_MIN_LENGTH",
+            f"IDEMPOTENCY['KEY_MIN_LENGTH'] is {least} and KEY_MAX_LENGTH is {most}, so that no "
+            "key can be valid.",
+            "Swap them, or leave one of them out.",
+            False,
+        )
+    elif pattern == "uuid" and not least <= UUID_LENGTH <= most:
+        yield Problem(
+            "KEY_PATTERN",
+            f"IDEMPOTENCY['KEY_PATTERN'] is 'uuid', which takes {UUID_LENGTH} characters, and the "
+            f"allowed lengths are {least} to {most}, so that no key can be valid.",
+            "Leave KEY_MIN_LENGTH and KEY_MAX_LENGTH out.",
+            False,
+        )
 
 
 def _default(name: str) -> Any:

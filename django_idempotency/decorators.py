@@ -26,6 +26,7 @@ from .exceptions import Undone
 from .foreign import as_operation
 from .incoming import settings_policy
 from .mixins import IdempotentMixin
+from .placement import BELOW_API_VIEW, ON_CLASS, ON_DISPATCH, WITHOUT_MIXIN, cure_for
 from .policy import Policy
 from .respond import respond
 from .transactions import atomic_requests, own_transactions
@@ -39,22 +40,6 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (PermissionDenied, HTTPStatus.FORBIDDEN),
     (BadRequest, HTTPStatus.BAD_REQUEST),
     (SuspiciousOperation, HTTPStatus.BAD_REQUEST),
-)
-BELOW_API_VIEW = (
-    "@idempotent stands below @api_view on {name}, where it would act before DRF has rendered "
-    "the response. Put it above: @idempotent, then @api_view."
-)
-WITHOUT_MIXIN = (
-    "{name} is marked @idempotent, but its class does not use IdempotentMixin, which does the "
-    "work. Write class {cls}(IdempotentMixin, ...)."
-)
-ON_CLASS = (
-    "@idempotent does not decorate classes. For a DRF view write class {name}(IdempotentMixin, "
-    '...); for a Django view @method_decorator(idempotent, name="dispatch").'
-)
-ON_DISPATCH = (
-    "{name} is a DRF view: use IdempotentMixin instead of method_decorator(idempotent), which "
-    "would answer before authentication and permissions."
 )
 
 
@@ -88,7 +73,7 @@ def idempotent(view: V | None = None, /, **policy: Any) -> V | Callable[[V], V]:
 
 def _decorated(view: Any, policy: Policy) -> Any:
     if isinstance(view, type):
-        raise TypeError(ON_CLASS.format(name=view.__name__))
+        raise TypeError(ON_CLASS.format(cure=cure_for(view)))
     cls = getattr(view, "cls", None)
     if isinstance(cls, type) and issubclass(cls, APIView):
         return _as_mixin(view, cls, policy)
@@ -118,7 +103,7 @@ def _marked(method: Any, policy: Policy) -> Any:
 
     def ensure_mixin(view: Any) -> None:
         if not isinstance(view, IdempotentMixin):
-            msg = WITHOUT_MIXIN.format(name=method.__qualname__, cls=type(view).__name__)
+            msg = WITHOUT_MIXIN.format(name=method.__qualname__, cure=cure_for(type(view)))
             raise ImproperlyConfigured(msg)
 
     @wraps(method)
@@ -133,6 +118,7 @@ def _marked(method: Any, policy: Policy) -> Any:
 
     wrapper: Any = amarked if iscoroutinefunction(method) else marked
     wrapper.idempotency_policy = policy
+    wrapper.idempotency_needs_mixin = True  # the checks look for it
     return wrapper
 
 
@@ -170,7 +156,8 @@ def _refuse_dispatch(view: Any) -> None:
     func = getattr(view, "func", None)  # method_decorator passes a partial of the bound method
     owner = getattr(func, "__self__", bound)
     if isinstance(owner, APIView):
-        raise ImproperlyConfigured(ON_DISPATCH.format(name=type(owner).__name__))
+        msg = ON_DISPATCH.format(name=type(owner).__name__, method=view.__name__)
+        raise ImproperlyConfigured(msg)
 
 
 def _respond(request: Any, execute: Any, policy: Policy, view: Any) -> HttpResponseBase:
@@ -185,7 +172,16 @@ def _respond(request: Any, execute: Any, policy: Policy, view: Any) -> HttpRespo
         record_stream(request)
     elif not whole.required and not (whole.key_field and whole.key_field in request.POST):
         return _plain(execute)
-    return respond(request, execute, whole, answer=_answer)
+    return respond(request, execute, whole, name=_name_of(view), answer=_answer)
+
+
+def _name_of(view: Any) -> str:
+    """How errors name a view: a function, a class behind method_decorator(), an operation."""
+    owner = getattr(getattr(view, "func", view), "__self__", None)
+    if owner is None:
+        return str(view.__qualname__)
+    operation = getattr(owner, "view_func", None)
+    return str(type(owner).__name__ if operation is None else operation.__qualname__)
 
 
 def _plain(execute: Any) -> HttpResponseBase:

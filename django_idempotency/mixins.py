@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, cast
 from asgiref.sync import async_to_sync, sync_to_async
 from rest_framework.exceptions import NotAcceptable
 from rest_framework.renderers import BrowsableAPIRenderer
-from rest_framework.views import APIView, set_rollback
+from rest_framework.views import set_rollback
 
 from .body import record_stream
 from .conf import get_settings
 from .content import default_fingerprint
 from .exceptions import Undone
 from .incoming import sent_key, settings_policy
-from .policy import Policy, misspelled
+from .placement import HOOKS, refuse_mistakes
+from .policy import Policy
 from .redaction import redacted
 from .respond import respond
 from .responses import mark
@@ -31,20 +32,11 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
     from rest_framework.request import Request
+    from rest_framework.views import APIView
 
     from .incoming import Idempotency
 
 __all__ = ["IdempotentMixin"]
-
-_PREFIX = "idempotency_"
-_HOOKS = {
-    "scope": "get_idempotency_scope",
-    "fingerprint": "get_idempotency_fingerprint",
-    "can_replay": "can_replay",
-    "rebuild": "rebuild_response",
-    "redact_request": "redact_request",
-    "redact_response": "redact_response",
-}
 
 _NOT_STORABLE = (
     "With an idempotency key this view cannot answer in the browsable HTML form. Ask for "
@@ -74,33 +66,13 @@ class IdempotentMixin:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        order = cls.__mro__
-        if APIView in order and order.index(IdempotentMixin) > order.index(APIView):
-            msg = (
-                f"{cls.__name__}: IdempotentMixin must stand before the view class, as in "
-                f"class {cls.__name__}(IdempotentMixin, ...), or it is never reached."
-            )
-            raise TypeError(msg)
-        known = {name for name in dir(IdempotentMixin) if name.startswith(_PREFIX)}
-        own = {name: value for name, value in vars(cls).items() if name.startswith(_PREFIX)}
-        for name in own:
-            if name not in known:
-                hint = misspelled(name, known)
-                msg = f"{cls.__name__}.{name}: IdempotentMixin has no such attribute.{hint}"
-                raise TypeError(msg)
-        choices = {f.name for f in fields(Policy)}
-        values = {name.removeprefix(_PREFIX): value for name, value in own.items()}
-        try:
-            Policy.checked({name: values[name] for name in choices & values.keys()})
-        except TypeError as error:
-            msg = f"{cls.__name__}, {error}"
-            raise TypeError(msg) from None
+        refuse_mistakes(cls, IdempotentMixin)
 
     # -- hooks
 
     def get_idempotency_scope(self, request: Request) -> str:
         """Whose key it is; requests share a key only within one scope."""
-        return default_scope(request)
+        return default_scope(request, anonymous=self.idempotency_anonymous)
 
     def get_idempotency_fingerprint(self, request: Request) -> str | bytes:
         """Everything that is compared: method, path, query, media type, version and body.
@@ -204,9 +176,9 @@ class IdempotentMixin:
         own = {
             f.name: getattr(self, f"idempotency_{f.name}", None)
             for f in fields(Policy)
-            if f.name not in _HOOKS
+            if f.name not in HOOKS
         }
-        for field, hook in _HOOKS.items():
+        for field, hook in HOOKS.items():
             if getattr(cls, hook) is not getattr(IdempotentMixin, hook):
                 own[field] = getattr(self, hook)
         return Policy(**own).over(self.idempotency_policy)
@@ -228,6 +200,7 @@ class IdempotentMixin:
             request,
             partial(handler, request, *args, **kwargs),
             policy,
+            name=".".join(filter(None, (type(self).__name__, getattr(self, "action", None)))),
             finish=lambda response: finish(request, response, *args, **kwargs),
             answer=partial(self._answer, request),
         )

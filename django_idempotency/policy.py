@@ -23,10 +23,6 @@ def _choice(rule: rules.Rule) -> Any:
     return field(default=None, metadata={"rule": rule})
 
 
-def _called(value: Any) -> str | None:
-    return None if callable(value) else "must be callable"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """One view's or one action's choices; ``None`` = as the level above says.
@@ -39,12 +35,12 @@ class Policy:
     """Answer 400 when no key was sent."""
     retention: timedelta | None = _choice(rules.duration)
     """How long a response is replayed, from the first request on."""
-    scope: Callable[[HttpRequest], str] | None = _choice(_called)
+    scope: Callable[[HttpRequest], str] | None = _choice(rules.called("request"))
     """Whose key it is: requests share a key only within one scope."""
     anonymous: Literal["shared", "reject", "session"] | None = _choice(
         rules.one_of("shared", "reject", "session")
     )
-    fingerprint: Callable[[HttpRequest], str | bytes] | None = _choice(_called)
+    fingerprint: Callable[[HttpRequest], str | bytes] | None = _choice(rules.called("request"))
     """Replaces everything that is compared: method, path, query and body included."""
     fingerprint_exclude: Collection[str] | None = _choice(rules.names)
     """Body members that may differ between retries; dots lead into nested objects."""
@@ -53,32 +49,47 @@ class Policy:
     """How long ``in_flight="wait"`` waits for the first request."""
     key_field: str | None = _choice(rules.text)
     """Form field that may carry the key where no header can, as in a plain HTML form."""
-    can_replay: Callable[[HttpRequest, Idempotency], bool] | None = _choice(_called)
+    can_replay: Callable[[HttpRequest, Idempotency], bool] | None = _choice(
+        rules.called("request", "key")
+    )
     """Asked before a replay: object permissions that the view checks while it runs."""
-    rebuild: Callable[[HttpRequest, Idempotency], HttpResponseBase | None] | None = _choice(_called)
+    rebuild: Callable[[HttpRequest, Idempotency], HttpResponseBase | None] | None = _choice(
+        rules.called("request", "key")
+    )
     """Makes the answer to a repeat in place of the stored one; None = the stored one."""
-    redact_request: Callable[[Any], Any] | None = _choice(_called)
+    redact_request: Callable[[Any], Any] | None = _choice(rules.called("data"))
     """Takes the parsed body, returns what may be kept of it (``RECORD_REQUEST="body"``)."""
-    redact_response: Callable[[bytes, str], bytes | None] | None = _choice(_called)
+    redact_response: Callable[[bytes, str], bytes | None] | None = _choice(
+        rules.called("body", "content_type")
+    )
     """Takes body and content type, returns the body to keep; None = keep none."""
 
     @classmethod
     def checked(cls, chosen: Mapping[str, Any]) -> Policy:
-        """A policy from what someone wrote, which is checked first.
+        """A policy from what someone wrote as arguments of ``idempotent()``, checked first.
 
         Raises:
             TypeError: there is no such choice, or it cannot have that value.
         """
-        known = {f.name: f.metadata["rule"] for f in fields(cls)}
+        known = [f.name for f in fields(cls)]
         for name, value in chosen.items():
             if name not in known:
-                hint = misspelled(name, known)
+                hint = misspelled(name, known) or f" It has {', '.join(known)}."
                 msg = f"idempotent() has no choice {name!r}.{hint}"
                 raise TypeError(msg)
-            if value is not None and (wrong := known[name](value)) is not None:
-                msg = f"idempotency policy: {name} {wrong}, not {value!r}."
+            if (wrong := cls.wrong(name, value)) is not None:
+                msg = f"idempotent({name}=...) {wrong}"
                 raise TypeError(msg)
         return cls(**chosen)
+
+    @classmethod
+    def wrong(cls, name: str, value: Any) -> str | None:
+        """Why the choice ``name`` cannot have that value, as the end of a sentence."""
+        rule = next(f.metadata["rule"] for f in fields(cls) if f.name == name)
+        said = None if value is None else rule(value)
+        if said is None:
+            return None
+        return f"{said}." if callable(value) else f"{said}, not {value!r}."
 
     def over(self, base: Policy) -> Policy:
         """This policy, with ``base`` where it is silent."""

@@ -15,6 +15,7 @@ from .body import release
 from .conf import Settings, get_settings
 from .exceptions import ExecutionFailed, IdempotencyError, Undone
 from .failures import BrokenTransaction, is_transient
+from .hooks import guarded
 from .incoming import Idempotency, keyed_request, sent_key
 from .policy import Policy
 from .protocol import Attempt, KeyedRequest
@@ -34,6 +35,7 @@ def respond(
     view: View,
     policy: Policy,
     *,
+    name: str,
     finish: Finish | None = None,
     answer: Answer | None = None,
 ) -> HttpResponseBase:
@@ -43,6 +45,7 @@ def respond(
         request: Django's or DRF's; authenticated, permitted and throttled.
         view: takes nothing, returns the view's own response.
         policy: complete, see :func:`incoming.settings_policy`.
+        name: of the view, for errors in what it does.
         finish: what the framework does to a response before it is rendered.
         answer: turns an exception of the view into a response, or returns None; used where
             ``STORE_RAISED_4XX`` or ``STORE_5XX`` keep what was raised.
@@ -54,8 +57,9 @@ def respond(
         sent = sent_key(request, policy, settings)
         if sent is None:
             return view()
+        policy = guarded(policy, name)
         keyed = keyed_request(request, sent, policy, settings)
-        codec = HttpCodec(request, keyed, policy, settings, finish=finish)
+        codec = HttpCodec(request, keyed, policy, settings, name=name, finish=finish)
 
         def execute(attempt: Attempt, store: Store) -> HttpResponseBase:
             getattr(request, "_request", request).idempotency = Idempotency(keyed, attempt)

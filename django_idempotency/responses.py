@@ -16,6 +16,7 @@ from django.utils.http import http_date
 
 from .conf import Settings
 from .exceptions import IdempotencyError, ReplayForbidden, ResultNotStored
+from .hooks import kind_of
 from .incoming import Idempotency
 from .policy import Policy
 from .protocol import Attempt, KeyedRequest, StoredResponse
@@ -24,6 +25,9 @@ __all__ = ["REPLAYED", "HttpCodec", "mark", "problem_response"]
 
 REPLAYED = "Idempotent-Replayed"
 EXPIRES = "Idempotency-Expires"
+
+_ON_NONE = "Perhaps a branch of it lacks its return."
+_ON_OTHER = "On a function for DRF, put @idempotent above @api_view."
 
 Finish = Callable[[HttpResponseBase], HttpResponseBase]
 
@@ -38,21 +42,22 @@ class HttpCodec:
         policy: Policy,
         settings: Settings,
         *,
+        name: str,
         finish: Finish | None = None,
     ) -> None:
         self.request = request
         self.keyed = keyed
         self.policy = policy
         self.settings = settings
+        self.name = name
         self.finish = finish
 
     def dump(self, response: HttpResponseBase) -> tuple[HttpResponseBase, StoredResponse]:
         """Render inside the transaction: what cannot be rendered must not be committed."""
         if not isinstance(cast("Any", response), HttpResponseBase):
-            msg = (
-                f"An idempotent view must return an HttpResponse, not {type(response).__name__}. "
-                "On a function for DRF, put @idempotent above @api_view."
-            )
+            kind = kind_of(response)
+            hint = _ON_NONE if kind == "None" else _ON_OTHER
+            msg = f"{self.name}: an idempotent view must return an HttpResponse, not {kind}. {hint}"
             raise TypeError(msg)
         if self.finish is not None:
             response = self.finish(response)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
@@ -12,8 +13,10 @@ from django.utils.module_loading import import_string
 __all__ = [
     "Rule",
     "boolean",
+    "called",
     "calls",
     "duration",
+    "header",
     "methods",
     "names",
     "one_of",
@@ -65,6 +68,15 @@ def text(value: Any) -> str | None:
     return None if isinstance(value, str) and value else "must be a non-empty string"
 
 
+def header(value: Any) -> str | None:
+    """A request header of one's own, as it is sent."""
+    if not isinstance(value, str) or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", value) is None:
+        # Servers drop headers with an underscore: it could be mistaken for a hyphen.
+        return "must be a header's name as it is sent: letters, digits and hyphens"
+    taken = value.lower() in {"authorization", "content-length", "content-type", "cookie", "host"}
+    return "must be a header that has no other use" if taken else None
+
+
 def names(value: Any) -> str | None:
     is_list = isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping))
     fits = is_list and all(isinstance(name, str) and name for name in value)
@@ -92,6 +104,25 @@ def pattern(value: Any) -> str | None:
     except (re.error, TypeError):
         return 'must be None, "uuid" or a regular expression'
     return None
+
+
+def called(*arguments: str) -> Rule:
+    """A function that can be called with ``arguments``, whose names are for the message."""
+
+    def rule(value: Any) -> str | None:
+        if not callable(value):
+            return "must be callable"
+        if inspect.iscoroutinefunction(value):
+            return "must not be async: it is called like any function, by async views, too"
+        try:
+            inspect.signature(value).bind(*arguments)
+        except TypeError:
+            return f"must be callable with {' and '.join(arguments)}"
+        except ValueError:
+            pass  # written in C: it does not say what it takes
+        return None
+
+    return rule
 
 
 def calls(*words: str | None) -> Rule:

@@ -18,7 +18,7 @@ from django.db.models.functions import Greatest
 from .clock import DatabaseNow
 from .models import IdempotencyKey, IdempotencyKeyQuerySet, KeyEvent, KeyTally
 
-__all__ = ["Done", "expire", "forget", "purge"]
+__all__ = ["Done", "expire", "forget", "is_left", "purge"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +37,16 @@ def purge(*, limit: int, keep: timedelta = timedelta(0)) -> int:
     """
     alias = router.db_for_write(IdempotencyKey)
     with transaction.atomic(using=alias):
-        expired = IdempotencyKey.objects.using(alias).expired(for_at_least=keep)
-        locked = _locked(expired.order_by("expires_at"))
-        ids = list(locked.values_list("pk", flat=True)[:limit])
+        ids = _purgeable(alias, limit=limit, keep=keep)
         _delete(ids, alias)
     return len(ids)
+
+
+def is_left(*, keep: timedelta = timedelta(0)) -> bool:
+    """Whether :func:`purge` would find another key; one that a request holds does not count."""
+    alias = router.db_for_write(IdempotencyKey)
+    with transaction.atomic(using=alias):
+        return bool(_purgeable(alias, limit=1, keep=keep))
 
 
 def forget(ids: Collection[UUID]) -> Done:
@@ -72,6 +77,11 @@ def expire(ids: Collection[UUID]) -> Done:
         named.filter(pk__in=changed).update(expires_at=Greatest(DatabaseNow(), earliest))
         held = frozenset(named.exclude(pk__in=ours).values_list("pk", flat=True))
     return Done(changed=changed, held=held, idle=ours - changed)
+
+
+def _purgeable(alias: str, *, limit: int, keep: timedelta) -> list[UUID]:
+    expired = IdempotencyKey.objects.using(alias).expired(for_at_least=keep)
+    return list(_locked(expired.order_by("expires_at")).values_list("pk", flat=True)[:limit])
 
 
 def _locked(keys: IdempotencyKeyQuerySet) -> IdempotencyKeyQuerySet:

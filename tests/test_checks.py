@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
+from django.http import HttpResponse
 from django.urls import path
 from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework.decorators import api_view
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from django_idempotency import IdempotentMixin, checks, idempotent
+from django_idempotency.checks import databases
 from django_idempotency.conf import get_settings
 
 
@@ -37,10 +41,24 @@ class Dispatched(APIView):
         return Response()
 
 
+@method_decorator(idempotent, name="post")
+class Wrapped(IdempotentMixin, APIView):
+    def post(self, request: Any) -> Response:
+        return Response()
+
+
+class Django(View):
+    @idempotent
+    def post(self, request: Any) -> HttpResponse:
+        return HttpResponse()
+
+
 urlpatterns = [
     path("a/", upside_down),
     path("b/", Unmixed.as_view()),
     path("c/", Dispatched.as_view()),
+    path("d/", Wrapped.as_view()),
+    path("e/", csrf_exempt(Django.as_view())),
 ]
 
 
@@ -58,6 +76,13 @@ def ids(messages: list[Any]) -> list[str]:
         ({"METHODS": "POST"}, "E002"),
         ({"REQUIRED": 1}, "E002"),
         ({"KEY_MAX_LENGTH": 256}, "E002"),
+        ({"KEY_MIN_LENGTH": 40, "KEY_MAX_LENGTH": 36}, "E002"),
+        ({"KEY_MIN_LENGTH": 300, "KEY_MAX_LENGTH": 36}, "E002"),
+        ({"KEY_PATTERN": "uuid", "KEY_MAX_LENGTH": 32}, "E002"),
+        ({"HEADER": "Idempotency_Key"}, "E002"),
+        ({"HEADER": "HTTP_IDEMPOTENCY_KEY"}, "E002"),
+        ({"HEADER": "Idempotency-Key:"}, "E002"),
+        ({"HEADER": "Content-Type"}, "E002"),
         ({"KEY_PATTERN": "("}, "E002"),
         ({"SCOPE": "no.such.callable"}, "E002"),
         ({"ANONYMOUS": "maybe"}, "E002"),
@@ -75,6 +100,18 @@ def test_a_bad_setting_is_an_error_and_never_used(settings: Any, setting: Any, n
     assert ids(checks.check_settings()) == [number]
     with pytest.raises(ImproperlyConfigured):
         get_settings()
+
+
+def test_settings_that_fit_each_other_are_sound(settings: Any) -> None:
+    """Equal lengths, and a UUID that they allow."""
+    settings.IDEMPOTENCY = {
+        "HEADER": "X-Request-Key",
+        "KEY_MIN_LENGTH": 36,
+        "KEY_MAX_LENGTH": 36,
+        "KEY_PATTERN": "uuid",
+    }
+
+    assert checks.check_settings() == []
 
 
 def test_an_unknown_setting_gets_a_suggestion(settings: Any) -> None:
@@ -102,8 +139,12 @@ def test_the_defaults_are_sound(settings: Any) -> None:
 
 @pytest.mark.urls(__name__)
 def test_protection_in_a_place_where_it_cannot_work_is_an_error() -> None:
-    """E006 below @api_view, E007 without the mixin, E008 on dispatch of a DRF view."""
-    assert ids(checks.check_views()) == ["E006", "E007", "E008"]
+    """E006 below @api_view, E007 without the mixin, E008 by method_decorator on a DRF view."""
+    found = checks.check_views()
+
+    assert ids(found) == ["E006", "E007", "E007", "E008", "E008"]
+    (django_view,) = (message.msg for message in found if "Django.post" in message.msg)
+    assert '@method_decorator(idempotent, name="dispatch") above class Django.' in django_view
 
 
 def test_the_projects_own_views_are_sound() -> None:
@@ -112,7 +153,7 @@ def test_the_projects_own_views_are_sound() -> None:
 
 
 @pytest.mark.urls(__name__)
-@pytest.mark.parametrize("url", ["/a/", "/b/", "/c/"])
+@pytest.mark.parametrize("url", ["/a/", "/b/", "/c/", "/d/", "/e/"])
 def test_misplaced_protection_never_runs_unprotected(send: Any, url: str) -> None:
     """Should the checks be skipped: 500 with the cure, not an execution without protection."""
     send.client.raise_request_exception = True
@@ -127,10 +168,27 @@ def test_the_wrong_order_of_base_classes_fails_at_import() -> None:
         type("Wrong", (APIView, IdempotentMixin), {})
 
 
-def test_a_class_cannot_be_decorated() -> None:
-    """The message names the mixin."""
-    with pytest.raises(TypeError, match="IdempotentMixin"):
-        idempotent(Unmixed)
+@pytest.mark.parametrize("bases", [(IdempotentMixin, View), (View, IdempotentMixin)])
+def test_the_mixin_on_a_django_view_fails_at_import(bases: tuple[type, ...]) -> None:
+    """It would never act there; the message says what does."""
+    with pytest.raises(TypeError, match=r"method_decorator.*above class Plain"):
+        type("Plain", bases, {})
+
+
+def test_a_base_class_may_hold_the_mixin_alone() -> None:
+    """What it becomes a part of decides."""
+    base = type("Base", (IdempotentMixin,), {"idempotency_required": True})
+
+    assert type("Orders", (base, APIView), {})
+    with pytest.raises(TypeError, match="Orders is a Django view"):
+        type("Orders", (base, View), {})
+
+
+@pytest.mark.parametrize(("cls", "cure"), [(Unmixed, "IdempotentMixin"), (Django, "dispatch")])
+def test_a_class_cannot_be_decorated(cls: type, cure: str) -> None:
+    """The message says what to write instead."""
+    with pytest.raises(TypeError, match=rf"does not decorate classes.*{cure}"):
+        idempotent(cls)
 
 
 def test_an_unknown_policy_fails_at_import() -> None:
@@ -166,6 +224,6 @@ def test_databases_that_cannot_keep_the_promise_are_errors(
 ) -> None:
     """E003 unknown engine, E004 deferred SQLite, E005 no autocommit; without connecting."""
     database = SimpleNamespace(vendor=vendor, settings_dict=wrapper)
-    monkeypatch.setattr(checks, "connections", {"default": database})
+    monkeypatch.setattr(databases, "connections", {"default": database})
 
     assert ids(checks.check_engine()) == numbers

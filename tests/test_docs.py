@@ -224,11 +224,12 @@ def test_the_table_of_errors_lists_every_problem_with_its_status() -> None:
 
 
 def checks_in_source() -> list[str]:
-    """Ids as literals in checks.py, one entry for each place that issues one."""
-    source = ast.parse(Path(checks.__file__).read_text())
+    """Ids as literals in the checks, one entry for each place that issues one."""
+    sources = [path.read_text() for path in Path(checks.__file__).parent.glob("*.py")]
     texts = [
         node.value
-        for node in ast.walk(source)
+        for source in sources
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
     found = [re.fullmatch(r"(?:django_idempotency\.)?([EW]\d{3})", text) for text in texts]
@@ -236,7 +237,7 @@ def checks_in_source() -> list[str]:
 
 
 def test_every_check_is_documented_and_no_other() -> None:
-    """The page and checks.py name the same ids."""
+    """The page and the checks name the same ids."""
     ids = re.findall(r"^\| `django_idempotency\.(\w+)`", (DOCS / "checks.md").read_text(), re.M)
 
     assert sorted(ids) == sorted(set(checks_in_source()))

@@ -66,7 +66,29 @@ def test_it_stops_when_its_time_is_up(capsys: Any) -> None:
     assert told == "Deleted 1 expired keys. Time is up; more are left."
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 0}, {"keep_days": -1}])
+@pytest.mark.django_db
+@pytest.mark.parametrize("size", [1, 2])
+def test_it_says_that_keys_are_left_only_if_they_are(capsys: Any, size: int) -> None:
+    """Time may be up when all is done: after a full batch, after one that was not full."""
+    IdempotencyKeyFactory(completed=True, expired=True)
+    IdempotencyKeyFactory(completed=True)
+
+    assert purge(capsys, batch_size=size, max_seconds=0.0) == "Deleted 1 expired keys."
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 0},
+        {"batch_size": 10_001},
+        {"keep_days": -1},
+        {"keep_days": float("nan")},
+        {"keep_days": 1e9},
+        {"max_seconds": -1},
+        {"max_seconds": float("nan")},
+    ],
+    ids=str,
+)
 @pytest.mark.django_db
 def test_bad_options_are_refused(options: dict[str, Any]) -> None:
     """With the rule in the message."""
@@ -78,6 +100,7 @@ def test_bad_options_are_refused(options: dict[str, Any]) -> None:
 def test_a_key_in_flight_is_never_purged(send: Any, after: Any, capsys: Any, settings: Any) -> None:
     """T4, T5: a request that outlives its key keeps it until it has finished."""
     settings.IDEMPOTENCY = {"RETENTION": timedelta(microseconds=1)}
+    IdempotencyKeyFactory(completed=True, expired=True)
     key, purged = new_key(), []
 
     def purge_meanwhile(request: Any, order: Any) -> None:
@@ -85,7 +108,7 @@ def test_a_key_in_flight_is_never_purged(send: Any, after: Any, capsys: Any, set
 
         def other_worker() -> None:
             try:
-                purged.append(purge(capsys))
+                purged.append(purge(capsys, batch_size=1, max_seconds=0.0))
             finally:
                 connections.close_all()
 
@@ -97,5 +120,5 @@ def test_a_key_in_flight_is_never_purged(send: Any, after: Any, capsys: Any, set
 
     assert send("/plain/", key=key).status_code == 201
 
-    assert purged == ["Deleted 0 expired keys."]
+    assert purged == ["Deleted 1 expired keys."]  # the old one, and that was all there is to do
     assert purge(capsys) == "Deleted 1 expired keys."

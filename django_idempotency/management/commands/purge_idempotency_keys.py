@@ -10,6 +10,8 @@ from django_idempotency import upkeep
 from django_idempotency.conf import get_settings
 from django_idempotency.models import IdempotencyKey
 
+LARGEST_BATCH = 10_000  # each key is a parameter of one statement, and databases limit those
+LONGEST_DAYS = 36_500  # a century; the databases' calendars do not reach back for ever
 TOMBSTONE_DAYS = 30  # with ON_EXPIRED="reject" an expired key must be remembered to be refused
 
 
@@ -31,8 +33,11 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
-        if options["batch_size"] < 1:
-            msg = "--batch-size must be 1 or more."
+        if not 1 <= options["batch_size"] <= LARGEST_BATCH:
+            msg = f"--batch-size must be 1 to {LARGEST_BATCH}."
+            raise CommandError(msg)
+        if not (options["max_seconds"] is None or options["max_seconds"] >= 0):  # so is NaN
+            msg = "--max-seconds must be 0 or more."
             raise CommandError(msg)
         keep = self._keep(options["keep_days"])
         if options["dry_run"]:
@@ -46,8 +51,8 @@ class Command(BaseCommand):
     def _keep(self, days: float | None) -> timedelta:
         if days is None:
             days = TOMBSTONE_DAYS if get_settings().ON_EXPIRED == "reject" else 0
-        if days < 0:
-            msg = "--keep-days must be 0 or more."
+        if not 0 <= days <= LONGEST_DAYS:
+            msg = f"--keep-days must be 0 to {LONGEST_DAYS}."
             raise CommandError(msg)
         return timedelta(days=days)
 
@@ -61,7 +66,7 @@ class Command(BaseCommand):
                 self.stdout.write(f"\r{total} deleted", ending="")
                 self.stdout.flush()
             if deadline is not None and time.monotonic() >= deadline:
-                return total, False
+                return total, not upkeep.is_left(keep=keep)
         if total and self.stdout.isatty():
             self.stdout.write("\r", ending="")
         return total, True

@@ -1,0 +1,150 @@
+"""The views that ``ROOT_URLCONF`` leads to: protection in places where it cannot work."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage
+from django.db import connections, router
+from django.urls import URLPattern, URLResolver, get_resolver
+from rest_framework.views import APIView
+
+from django_idempotency.mixins import IdempotentMixin
+from django_idempotency.models import IdempotencyKey
+from django_idempotency.placement import (
+    BELOW_API_VIEW,
+    ON_DISPATCH,
+    WITHOUT_MIXIN,
+    cure_for,
+    is_django_view,
+)
+
+from .reach import Route, misnamed, routes_of, unreached, unreached_handlers, unreached_whole
+
+__all__ = ["check_views"]
+
+
+def check_views(**kwargs: Any) -> list[CheckMessage]:
+    """E006-E011: places where protection cannot work. W001: rows and keys apart."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    callbacks = list(_callbacks(get_resolver()))
+    found: dict[str, CheckMessage] = {}
+    for message in chain(_drf(callbacks), *map(_django, callbacks), *map(_ninja, callbacks)):
+        found.setdefault(message.msg, message)
+    return list(found.values())
+
+
+def _drf(callbacks: Iterable[Any]) -> Iterator[CheckMessage]:
+    """Views of REST framework; a viewset has several URLs, which are one view here."""
+    routes: dict[type[APIView], set[Route]] = {}
+    for callback in callbacks:
+        cls = getattr(callback, "cls", None)
+        if isinstance(cls, type) and issubclass(cls, APIView):
+            mapped = routes_of(cls, getattr(callback, "actions", None))
+            routes.setdefault(cls, set()).update(mapped)
+    for cls, mapped in routes.items():
+        yield from _wrapped(cls)
+        if issubclass(cls, IdempotentMixin):
+            yield from chain(misnamed(cls, mapped), unreached(cls, mapped), _apart(cls))
+        else:
+            yield from chain(_unmixed(cls), _below_api_view(cls))
+
+
+def _django(callback: Any) -> Iterator[CheckMessage]:
+    """Class-based views of Django."""
+    cls = getattr(callback, "view_class", None)
+    if isinstance(cls, type) and is_django_view(cls):
+        yield from _unmixed(cls)
+        yield from unreached_handlers(cls)
+        if hasattr(callback, "idempotency_policy"):
+            methods = {method for method, _ in routes_of(cls)}
+            yield from unreached_whole(f"{cls.__name__} is decorated", methods)
+
+
+def _apart(cls: Any) -> Iterator[CheckMessage]:
+    """Rows in one database and their keys in another."""
+    model = getattr(getattr(cls, "queryset", None), "model", None)
+    if model is None:
+        return
+    rows, keys = router.db_for_write(model), router.db_for_write(IdempotencyKey)
+    if rows != keys:
+        yield checks.Warning(
+            f"{cls.__name__} writes {model._meta.label} to the database {rows!r}, its keys are in "
+            f"{keys!r}: a crash between the two commits leaves one without the other.",
+            hint="Let the router put django_idempotency into the database of the rows it guards.",
+            id="django_idempotency.W001",
+        )
+
+
+def _ninja(callback: Any) -> Iterator[CheckMessage]:
+    """Operations of django-ninja, whose views nobody has taken out of ATOMIC_REQUESTS."""
+    taken_out = getattr(callback, "_non_atomic_requests", ())
+    wrapped = any(
+        connection.settings_dict["ATOMIC_REQUESTS"] and connection.alias not in taken_out
+        for connection in connections.all()
+    )
+    for operation in _operations(callback):
+        name = f"The django-ninja operation {operation.view_func.__name__}"
+        yield from unreached_whole(f"{name} is decorated", set(operation.methods), safe_too=True)
+        if wrapped:
+            yield checks.Error(
+                f"{name} runs inside the transaction of ATOMIC_REQUESTS, and @idempotent must "
+                "open that itself.",
+                hint="Take the API out: urls = api.urls, then non_atomic_requests(pattern.callback)"
+                " for each pattern in urls[0].",
+                id="django_idempotency.E010",
+            )
+
+
+def _operations(callback: Any) -> Iterator[Any]:
+    """The protected ninja operations behind a URL."""
+    view = inspect.unwrap(callback)
+    if not inspect.isfunction(view) or view.__module__ != "ninja.operation":
+        return
+    # ninja makes one function for each path and keeps the operations in its closure.
+    owner = inspect.getclosurevars(view).nonlocals.get("self")
+    for operation in getattr(owner, "operations", ()):
+        if hasattr(operation.run, "idempotency_policy"):
+            yield operation
+
+
+def _wrapped(cls: type) -> Iterator[CheckMessage]:
+    """Methods of a DRF view that method_decorator() has wrapped."""
+    for name, member in inspect.getmembers(cls, callable):
+        if hasattr(member, "idempotency_policy") and not hasattr(member, "idempotency_needs_mixin"):
+            yield _error(ON_DISPATCH.format(name=cls.__name__, method=name), "E008")
+
+
+def _below_api_view(cls: Any) -> Iterator[CheckMessage]:
+    for name, member in inspect.getmembers(cls, inspect.isfunction):
+        if name in cls.http_method_names:
+            # @api_view keeps the function it was given in the handler's closure.
+            func = inspect.getclosurevars(member).nonlocals.get("func")
+            if hasattr(func, "idempotency_policy"):
+                yield _error(BELOW_API_VIEW.format(name=cls.__name__), "E006")
+
+
+def _unmixed(cls: type) -> Iterator[CheckMessage]:
+    """Methods that ask for the mixin in a class, of REST framework or not, that has none."""
+    for name, member in inspect.getmembers(cls, callable):
+        if hasattr(member, "idempotency_needs_mixin"):
+            where = f"{cls.__name__}.{name}"
+            yield _error(WITHOUT_MIXIN.format(name=where, cure=cure_for(cls)), "E007")
+
+
+def _error(message: str, number: str) -> CheckMessage:
+    return checks.Error(message, id=f"django_idempotency.{number}")
+
+
+def _callbacks(resolver: URLResolver) -> Iterator[Any]:
+    for entry in resolver.url_patterns:
+        if isinstance(entry, URLResolver):
+            yield from _callbacks(entry)
+        elif isinstance(entry, URLPattern):
+            yield entry.callback

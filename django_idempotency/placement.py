@@ -1,0 +1,106 @@
+"""Where protection may stand: mistakes that are found when a class or a function is defined."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import partial
+from types import FunctionType
+
+from django.views import View
+from rest_framework.views import APIView
+
+from .policy import Policy, misspelled
+
+__all__ = [
+    "BELOW_API_VIEW",
+    "HOOKS",
+    "ON_CLASS",
+    "ON_DISPATCH",
+    "WITHOUT_MIXIN",
+    "cure_for",
+    "is_django_view",
+    "refuse_mistakes",
+]
+
+_PREFIX = "idempotency_"
+HOOKS = {  # of the policy's choices, those that are methods of the mixin
+    "scope": "get_idempotency_scope",
+    "fingerprint": "get_idempotency_fingerprint",
+    "can_replay": "can_replay",
+    "rebuild": "rebuild_response",
+    "redact_request": "redact_request",
+    "redact_response": "redact_response",
+}
+_DISPATCH = '@method_decorator(idempotent, name="dispatch")'
+
+BELOW_API_VIEW = (
+    "@idempotent stands below @api_view on {name}, where it would act before DRF has rendered "
+    "the response. Put it above: @idempotent, then @api_view."
+)
+WITHOUT_MIXIN = "{name} is marked @idempotent, and nothing acts on that: {cure}"
+ON_CLASS = "@idempotent does not decorate classes: {cure}"
+ON_DISPATCH = (
+    "{name} is a DRF view, and method_decorator(idempotent) on its {method} would answer before "
+    "authentication and permissions. Use IdempotentMixin; for the policy of one method write "
+    "@idempotent on that method, without method_decorator."
+)
+
+
+def is_django_view(cls: type) -> bool:
+    """Whether this is a class-based view of Django and none of REST framework."""
+    return issubclass(cls, View) and not issubclass(cls, APIView)
+
+
+def cure_for(cls: type) -> str:
+    """How to protect a class, in a clause and a sentence."""
+    name = cls.__name__
+    if is_django_view(cls):
+        return (
+            f"{name} is a Django view, and IdempotentMixin is for views of Django REST framework. "
+            f"Write {_DISPATCH} above class {name}."
+        )
+    return f"{name} does not use IdempotentMixin. Write class {name}(IdempotentMixin, ...)."
+
+
+def refuse_mistakes(cls: type, mixin: type) -> None:
+    """What a subclass of the mixin may not be.
+
+    Raises:
+        TypeError: it is no view of REST framework, the mixin stands behind the view class, or
+            an ``idempotency_…`` attribute or a hook does not exist or cannot have that value.
+    """
+    if is_django_view(cls):
+        msg = f"{cls.__name__} would not be protected: {cure_for(cls)}"
+        raise TypeError(msg)
+    order = cls.__mro__
+    if APIView in order and order.index(mixin) > order.index(APIView):
+        msg = (
+            f"{cls.__name__}: IdempotentMixin must stand before the view class, as in "
+            f"class {cls.__name__}(IdempotentMixin, ...), or it is never reached."
+        )
+        raise TypeError(msg)
+    _refuse_unknown(cls, {name for name in dir(mixin) if name.startswith(_PREFIX)})
+    _refuse_values(cls)
+
+
+def _refuse_unknown(cls: type, known: set[str]) -> None:
+    for name in vars(cls):
+        if name.startswith(_PREFIX) and name not in known:
+            hint = misspelled(name, known)
+            msg = f"{cls.__name__}.{name}: IdempotentMixin has no such attribute.{hint}"
+            raise TypeError(msg)
+
+
+def _refuse_values(cls: type) -> None:
+    for choice in (f.name for f in fields(Policy)):
+        name = HOOKS.get(choice, _PREFIX + choice)
+        if name not in vars(cls):
+            continue
+        value = vars(cls)[name]
+        if choice in HOOKS and isinstance(value, FunctionType):
+            value = partial(value, None)  # as it will be called: with its self
+        elif choice in HOOKS:
+            value = getattr(cls, name)  # of a static or class method, what is called
+        if (wrong := Policy.wrong(choice, value)) is not None:
+            msg = f"{cls.__name__}.{name} {wrong}"
+            raise TypeError(msg)
