@@ -22,7 +22,11 @@ def mutant(name: str, killers: str | tuple[str, ...], *changes: tuple[str, str, 
     return Mutant(name, (killers,) if isinstance(killers, str) else killers, changes)
 
 
-# The engine's inner block, which two mutants take apart.
+# What follows the engine's transaction, and the block inside, which two mutants take apart.
+_PATIENCE = (
+    "                if ours and patience and (isinstance(decision, InFlight) or "
+    "store.is_free(record)):\n"
+)
 _EXECUTION = """\
                         response, stored = codec.dump(execute(record.attempt, store))
                         if request.is_final(stored.status):
@@ -45,13 +49,12 @@ TRANSACTION = (
         ),
         (
             "engine.py",
-            "                if ours and patience and (isinstance(decision, InFlight) or store.is_free(record)):\n",
+            _PATIENCE,
             "                if isinstance(decision, Execute):\n"
             "                    response, stored = codec.dump(answer)\n"
             "                    store.complete(stored, duration_ms=trail.duration_ms)\n"
             "                    trail.became(Outcome.EXECUTED, stored.status)\n"
-            "                    return response\n"
-            "                if ours and patience and (isinstance(decision, InFlight) or store.is_free(record)):\n",
+            "                    return response\n" + _PATIENCE,
         ),
     ),
     mutant(
@@ -66,13 +69,12 @@ TRANSACTION = (
         ),
         (
             "engine.py",
-            "                if ours and patience and (isinstance(decision, InFlight) or store.is_free(record)):\n",
+            _PATIENCE,
             "                if isinstance(decision, Execute):\n"
             "                    if request.is_final(stored.status):\n"
             "                        store.complete(stored, duration_ms=trail.duration_ms)\n"
             "                    trail.became(Outcome.EXECUTED, stored.status)\n"
-            "                    return answer\n"
-            "                if ours and patience and (isinstance(decision, InFlight) or store.is_free(record)):\n",
+            "                    return answer\n" + _PATIENCE,
         ),
     ),
     mutant(
