@@ -13,7 +13,7 @@ export UV_PYTHON := $(PYTHON)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lowest check bench coverage mutate screenshots wheel format clean
+.PHONY: help demo test matrix check bench coverage mutate screenshots wheel format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -25,8 +25,8 @@ test: $(UV) ## Run all tests on PostgreSQL, then on SQLite
 	TEST_DB=postgres $(RUN) pytest $(PYTEST)
 	TEST_DB=sqlite $(RUN) pytest $(PYTEST)
 
-lowest: $(UV) ## Run the tests with the oldest Django and REST framework we promise
-	$(RUN) --isolated --resolution lowest-direct pytest
+matrix: $(UV) ## Run the tests on every Python and Django that we promise, the oldest included
+	UV=$(UV) $(PYTHON) -m tests.matrix $(or $(MATRIX),-- $(PYTEST))
 
 check: $(UV) ## Check format, style, types, imports, dependencies, migrations, settings
 	$(RUN) ruff format --check
