@@ -9,6 +9,8 @@ ALLOWED_HOSTS  names separated by commas, when DEBUG is 0
 from __future__ import annotations
 
 import os
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -61,6 +63,9 @@ def _postgresql(entry: dict[str, Any], options: dict[str, Any]) -> dict[str, Any
 
 
 def _mysql(entry: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    # The usual driver, mysqlclient, has to be compiled; this one in plain Python does, too.
+    if find_spec("MySQLdb") is None and find_spec("pymysql") is not None:
+        import_module("pymysql").install_as_MySQLdb()
     return entry | {
         "ENGINE": "django.db.backends.mysql",
         "CONN_MAX_AGE": 60,  # seconds

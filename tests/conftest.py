@@ -12,6 +12,12 @@ from tests.sender import Sender
 _left_out = pytest.StashKey[int]()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if connection.vendor == "mysql":
+        # PyMySQL leaves the socket of a connection that the server has ended to the collector.
+        config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what the database cannot do: see the markers in pyproject.toml."""
     lacking = set() if connection.vendor == "postgresql" else {"postgres"}

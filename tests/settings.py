@@ -71,10 +71,6 @@ match os.environ.get("TEST_DB", "postgres"):
     case "postgres":
         DATABASES = _server_databases(_start_postgres)
     case "mariadb":
-        # A driver in plain Python: the usual one, mysqlclient, has to be compiled.
-        import pymysql
-
-        pymysql.install_as_MySQLdb()
         DATABASES = _server_databases(_start_mariadb)
     case "sqlite":
         DATABASES = _sqlite_databases()

@@ -73,6 +73,9 @@ def test_what_completed_before_the_lock_is_replayed(send: Any, before: Any, way:
     assert Order.objects.count() == 1
 
 
+@pytest.mark.skipif(
+    connection.vendor == "mysql", reason="there the count is raised under the lock of the row"
+)
 @ways
 @pytest.mark.parametrize("outcome", [fail, usual])
 def test_of_twins_that_begin_again_one_is_counted(
