@@ -121,6 +121,39 @@ def test_an_unknown_setting_gets_a_suggestion(settings: Any) -> None:
     assert "'RETENTION'" in (checks.check_settings()[0].hint or "")
 
 
+@pytest.mark.parametrize(
+    ("setting", "said", "hint"),
+    [
+        ({"SCOPE": "no.such.function"}, "'user', 'user+route', a func", "No module named 'no'"),
+        ({"SCOPE": "tests.sender.nobody"}, "the dotted path of one", 'define a "nobody"'),
+        ({"SCOPE": "usr"}, "the dotted path of one", "'package.module.function'"),
+        ({"SCOPE": 5}, "'user', 'user+route'", "The default is 'user'."),
+        ({"SCOPE": "tests.sender.new_key"}, "must be callable with request", "default"),
+        ({"FINGERPRINT": lambda: ""}, "must be callable with request", "default"),
+        ({"RETENTION": 3600}, "must be a datetime.timedelta", "Write timedelta(seconds=3600)."),
+        ({"REDACT": "pan"}, "list, tuple or set", "Write ['pan']."),
+    ],
+    ids=str,
+)
+def test_the_hint_says_what_to_write(settings: Any, setting: Any, said: str, hint: str) -> None:
+    """Why a path cannot be imported; the value in the form that it should have."""
+    settings.IDEMPOTENCY = setting
+
+    (message,) = checks.check_settings()
+
+    assert said in message.msg
+    assert hint in (message.hint or "")
+
+
+def test_a_secret_in_the_wrong_place_is_not_printed(settings: Any) -> None:
+    """What the check says may end in the log of a build."""
+    settings.IDEMPOTENCY = {"FINGERPRINT_KEYS": "hunter2"}
+
+    (message,) = checks.check_settings()
+
+    assert "hunter2" not in f"{message.msg} {message.hint}"
+
+
 def test_lists_and_sets_serve_as_settings(settings: Any, send: Any) -> None:
     """A project writes what it likes; nothing at run time needs a tuple."""
     settings.IDEMPOTENCY = {"METHODS": ["POST"], "NEVER_STORE": {429}, "DROP_HEADERS": ["Date"]}
