@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
 from django.http import HttpResponse
 from django.urls import path
 from django.utils.decorators import method_decorator
@@ -230,25 +229,14 @@ def test_an_unknown_policy_fails_at_import() -> None:
         idempotent(requierd=True)
 
 
-@pytest.mark.postgres
-@pytest.mark.django_db
-def test_missing_server_timeouts_are_warned_about() -> None:
-    """W002, W003: found by asking the server; silent when they are set."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-        cursor.execute("SET LOCAL client_connection_check_interval = 0")
-        assert ids(checks.check_database(databases=["default"])) == ["W002", "W003"]
-        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
-        cursor.execute("SET LOCAL client_connection_check_interval = '1s'")
-        assert checks.check_database(databases=["default"]) == []
-
-
 @pytest.mark.parametrize(
     ("vendor", "wrapper", "numbers"),
     [
         ("oracle", {}, ["E003"]),
         ("sqlite", {"OPTIONS": {}}, ["E004"]),
-        ("sqlite", {"OPTIONS": {"transaction_mode": "IMMEDIATE"}}, []),
+        ("sqlite", {"OPTIONS": {"transaction_mode": "DEFERRED"}}, ["E004"]),
+        ("sqlite", {"OPTIONS": {"transaction_mode": "immediate"}}, []),
+        ("sqlite", {"OPTIONS": {"transaction_mode": "EXCLUSIVE"}}, []),
         ("postgresql", {"AUTOCOMMIT": False}, ["E005"]),
     ],
 )
