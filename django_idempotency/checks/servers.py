@@ -58,7 +58,7 @@ def sqlite(connection: Any) -> Iterator[CheckMessage]:
     yield _weaker(
         "SQLite has one writer at a time: requests with a key run one after another, and a "
         "duplicate in flight is not refused but waits for the first. Who waits longer than "
-        f"{seconds} s (OPTIONS['timeout']) gets 503. All else is as promised.",
+        f"{seconds} s (OPTIONS['timeout']) gets 503.",
         "Use PostgreSQL where requests must run side by side.",
         "W004",
     )
