@@ -124,8 +124,10 @@ def _single(configured: Mapping[str, Any]) -> Iterator[Problem]:
             hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
             yield Problem(str(name), f"IDEMPOTENCY has no setting {name!r}.", hint, True)
         elif (wrong := known[name](value)) is not None:
-            message = f"IDEMPOTENCY[{name!r}] {wrong}, not {value!r}."
-            yield Problem(name, message, f"The default is {_default(name)!r}.", False)
+            # Secrets, even wrong ones, do not belong in a terminal or in the log of a build.
+            said = "" if name == "FINGERPRINT_KEYS" else f", not {value!r}"
+            hint = rules.cure(wrong, value) or f"The default is {_default(name)!r}."
+            yield Problem(name, f"IDEMPOTENCY[{name!r}] {wrong}{said}.", hint, False)
 
 
 def _together(configured: Mapping[str, Any]) -> Iterator[Problem]:

@@ -26,7 +26,7 @@ from .exceptions import Undone
 from .foreign import as_operation
 from .incoming import settings_policy
 from .mixins import IdempotentMixin
-from .placement import BELOW_API_VIEW, ON_CLASS, ON_DISPATCH, WITHOUT_MIXIN, cure_for
+from .placement import BELOW_API_VIEW, ON_CLASS, ON_DISPATCH, TWICE, WITHOUT_MIXIN, cure_for
 from .policy import Policy
 from .respond import respond
 from .transactions import atomic_requests, own_transactions
@@ -74,12 +74,26 @@ def idempotent(view: V | None = None, /, **policy: Any) -> V | Callable[[V], V]:
 def _decorated(view: Any, policy: Policy) -> Any:
     if isinstance(view, type):
         raise TypeError(ON_CLASS.format(cure=cure_for(view)))
+    if not callable(view):
+        msg = f"@idempotent decorates views, not {view!r}; its arguments have names: required=True."
+        raise TypeError(msg)
     cls = getattr(view, "cls", None)
+    _refuse_second(view, cls)
     if isinstance(cls, type) and issubclass(cls, APIView):
         return _as_mixin(view, cls, policy)
     if _is_method(view):
         return _marked(view, policy)
     return _wrapped(view, policy)
+
+
+def _refuse_second(view: Any, cls: Any) -> None:
+    mixed = isinstance(cls, type) and issubclass(cls, IdempotentMixin)
+    if mixed and "idempotency_policy" not in vars(cls):
+        cure = "Its policy stands in attributes of the class, such as idempotency_required."
+        raise TypeError(TWICE.format(name=cls.__name__, cure=cure))
+    if mixed or hasattr(view, "idempotency_policy"):
+        name = cls.__name__ if mixed else getattr(view, "__qualname__", repr(view))
+        raise TypeError(TWICE.format(name=name, cure="One @idempotent takes all arguments."))
 
 
 def _as_mixin(view: Any, cls: type[APIView], policy: Policy) -> Any:
@@ -103,7 +117,9 @@ def _marked(method: Any, policy: Policy) -> Any:
 
     def ensure_mixin(view: Any) -> None:
         if not isinstance(view, IdempotentMixin):
-            msg = WITHOUT_MIXIN.format(name=method.__qualname__, cure=cure_for(type(view)))
+            msg = WITHOUT_MIXIN.format(
+                asks=f"{method.__qualname__} is marked @idempotent", cure=cure_for(type(view))
+            )
             raise ImproperlyConfigured(msg)
 
     @wraps(method)

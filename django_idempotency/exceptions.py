@@ -58,12 +58,29 @@ class Undone(Exception):
     For answers that are no decision, such as a form shown again with its mistakes: the key
     stays free, and the corrected request may use it. ``response`` is an ``HttpResponse`` or
     REST framework's ``Response``.
+
+    Raises:
+        TypeError: ``response`` is something else.
     """
 
     def __init__(self, response: Any) -> None:
+        # By what it can do: this module knows no framework, and other libraries' responses,
+        # which have a status code as well, are not meant.
+        is_class = isinstance(response, type)
+        if is_class or not (hasattr(response, "status_code") and hasattr(response, "has_header")):
+            kind = f"the class {response.__name__}" if is_class else type(response).__name__
+            msg = (
+                f"Undone() takes the response that the client shall get, not {kind}: "
+                "raise Undone(render(request, ...)), or any HttpResponse."
+            )
+            raise TypeError(msg)
         self.response = response
         self.status_code: int = response.status_code
-        super().__init__()
+        super().__init__(
+            "Undone was raised in a view that is not protected, where nothing makes an answer of "
+            "it. Put IdempotentMixin before the view class or @idempotent above the function; or "
+            "return the response instead."
+        )
 
 
 class KeyMissing(IdempotencyError):

@@ -34,7 +34,10 @@ _ESCAPE = re.compile(r'\\(["\\])')
 # A bare key may hold any visible ASCII but what would make it ambiguous: a list (two header
 # lines arrive joined by a comma), parameters, or a string.
 _BARE = re.compile(r"[!#-+\--:<-\[\]-~]+")
+_LIST = re.compile(rf"{_STRING}{_PARAMETERS} *,")
 _UUID = "uuid"
+_ONE = "Send exactly one key."
+_TWICE = "Perhaps the header was sent twice, which arrives as a list: send exactly one key, once."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,7 @@ def _unquote(value: str) -> str:
         raise KeyInvalid(
             "The idempotency key starts with a double quote but is not one quoted string "
             '(RFC 9651): between the quotes stand printable ASCII characters, with \\" and \\\\ '
-            "escaped. Send exactly one key."
+            f"escaped. {_TWICE if _LIST.match(value) else _ONE}"
         )
     return _ESCAPE.sub(r"\1", found[1][1:-1])
 
@@ -96,7 +99,7 @@ def _bare(value: str, *, strict: bool) -> str:
     if _BARE.fullmatch(value) is None:
         raise KeyInvalid(
             "An idempotency key without quotes holds visible ASCII characters, no spaces, "
-            "commas, semicolons, quotes or backslashes. Send exactly one key."
+            f"commas, semicolons, quotes or backslashes. {_TWICE if ',' in value else _ONE}"
         )
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import fields
 from functools import partial
 from types import FunctionType
@@ -9,6 +10,7 @@ from types import FunctionType
 from django.views import View
 from rest_framework.views import APIView
 
+from . import rules
 from .policy import Policy, misspelled
 
 __all__ = [
@@ -16,13 +18,16 @@ __all__ = [
     "HOOKS",
     "ON_CLASS",
     "ON_DISPATCH",
+    "PREFIXES",
+    "TWICE",
     "WITHOUT_MIXIN",
     "cure_for",
     "is_django_view",
     "refuse_mistakes",
 ]
 
-_PREFIX = "idempotency_"
+PREFIXES = ("idempotency_", "get_idempotency_")  # names of a view that can only mean the mixin
+_PREFIX = PREFIXES[0]
 HOOKS = {  # of the policy's choices, those that are methods of the mixin
     "scope": "get_idempotency_scope",
     "fingerprint": "get_idempotency_fingerprint",
@@ -37,7 +42,8 @@ BELOW_API_VIEW = (
     "@idempotent stands below @api_view on {name}, where it would act before DRF has rendered "
     "the response. Put it above: @idempotent, then @api_view."
 )
-WITHOUT_MIXIN = "{name} is marked @idempotent, and nothing acts on that: {cure}"
+WITHOUT_MIXIN = "{asks}, and nothing acts on that: {cure}"
+TWICE = "{name} is protected already, so this @idempotent has no place there. {cure}"
 ON_CLASS = "@idempotent does not decorate classes: {cure}"
 ON_DISPATCH = (
     "{name} is a DRF view, and method_decorator(idempotent) on its {method} would answer before "
@@ -79,19 +85,31 @@ def refuse_mistakes(cls: type, mixin: type) -> None:
             f"class {cls.__name__}(IdempotentMixin, ...), or it is never reached."
         )
         raise TypeError(msg)
-    _refuse_unknown(cls, {name for name in dir(mixin) if name.startswith(_PREFIX)})
+    _refuse_unknown(cls, [name for name in dir(mixin) if name.startswith(PREFIXES)])
     _refuse_values(cls)
 
 
-def _refuse_unknown(cls: type, known: set[str]) -> None:
+def _refuse_unknown(cls: type, known: Collection[str]) -> None:
     for name in vars(cls):
-        if name.startswith(_PREFIX) and name not in known:
-            hint = misspelled(name, known)
+        if name.startswith(PREFIXES) and name not in known:
+            hook = HOOKS.get(name.removeprefix(_PREFIX))
+            hint = f" It is a method: {hook}()." if hook else misspelled(name, known)
             msg = f"{cls.__name__}.{name}: IdempotentMixin has no such attribute.{hint}"
             raise TypeError(msg)
 
 
 def _refuse_values(cls: type) -> None:
+    actions = vars(cls).get("idempotency_actions")
+    if actions is not None and (wrong := rules.names(actions)) is not None:
+        cure = rules.cure(wrong, actions)
+        msg = f"{cls.__name__}.idempotency_actions {wrong}, not {actions!r}. {cure}"
+        raise TypeError(msg.rstrip())
+    if not isinstance(vars(cls).get("idempotency_policy", Policy()), Policy):
+        msg = (
+            f"{cls.__name__}.idempotency_policy is what @idempotent sets. Write attributes such as "
+            "idempotency_required instead."
+        )
+        raise TypeError(msg)
     for choice in (f.name for f in fields(Policy)):
         name = HOOKS.get(choice, _PREFIX + choice)
         if name not in vars(cls):

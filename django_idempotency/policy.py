@@ -89,7 +89,9 @@ class Policy:
         said = None if value is None else rule(value)
         if said is None:
             return None
-        return f"{said}." if callable(value) else f"{said}, not {value!r}."
+        if callable(value):
+            return f"{said}."
+        return f"{said}, not {value!r}. {rules.cure(said, value)}".rstrip()
 
     def over(self, base: Policy) -> Policy:
         """This policy, with ``base`` where it is silent."""

@@ -15,6 +15,7 @@ __all__ = [
     "boolean",
     "called",
     "calls",
+    "cure",
     "duration",
     "header",
     "methods",
@@ -28,7 +29,25 @@ __all__ = [
     "whole",
 ]
 
+_NAMES = "must be a list, tuple or set of strings"
+_PATH = "a function that takes the request, or the dotted path of one"
+_DURATION = "must be a datetime.timedelta"
+
 Rule = Callable[[Any], "str | None"]  # what is wrong with a value; None = nothing
+
+
+def cure(wrong: str, value: Any) -> str:
+    """What to write instead of a value that a rule refused; "" where nobody can guess."""
+    if wrong == _NAMES and isinstance(value, str) and value:
+        return f"Write [{value!r}]."
+    if wrong == _DURATION and isinstance(value, (int, float)):
+        return f"Write timedelta(seconds={value})."
+    if wrong.endswith(_PATH) and isinstance(value, str):
+        try:
+            import_string(value)
+        except ImportError as error:
+            return f"It cannot be imported: {error}. A path is written 'package.module.function'."
+    return ""
 
 
 def one_of(*allowed: object) -> Rule:
@@ -60,7 +79,7 @@ def optional(rule: Rule) -> Rule:
 
 def duration(value: Any) -> str | None:
     if not isinstance(value, timedelta):
-        return "must be a datetime.timedelta"
+        return _DURATION
     return None if value > timedelta(0) else "must be longer than zero"
 
 
@@ -80,7 +99,7 @@ def header(value: Any) -> str | None:
 def names(value: Any) -> str | None:
     is_list = isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping))
     fits = is_list and all(isinstance(name, str) and name for name in value)
-    return None if fits else "must be a list, tuple or set of strings"
+    return None if fits else _NAMES
 
 
 def methods(value: Any) -> str | None:
@@ -111,7 +130,7 @@ def called(*arguments: str) -> Rule:
 
     def rule(value: Any) -> str | None:
         if not callable(value):
-            return "must be callable"
+            return "must be a function"
         if inspect.iscoroutinefunction(value):
             return "must not be async: it is called like any function, by async views, too"
         try:
@@ -126,16 +145,18 @@ def called(*arguments: str) -> Rule:
 
 
 def calls(*words: str | None) -> Rule:
+    """One of ``words``, a function of the request, or the path that it is imported by."""
+    fits = called("request")
+
     def rule(value: Any) -> str | None:
-        if value in words or callable(value):
+        if value in words:
             return None
         try:
-            if callable(import_string(value)):
-                return None
-        except (ImportError, AttributeError, TypeError):
-            pass
+            found = import_string(value) if isinstance(value, str) else value
+        except ImportError:
+            found = None
         spelled = ", ".join(repr(word) for word in words)
-        return f"must be {spelled}, a callable, or the dotted path of one"
+        return fits(found) if callable(found) else f"must be {spelled}, {_PATH}"
 
     return rule
 

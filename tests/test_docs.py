@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from django import forms
 from django.core.management import get_commands, load_command_class
 from django.urls import include, path
 from rest_framework.routers import SimpleRouter
@@ -141,6 +142,60 @@ def test_the_decorated_view_of_the_readme_places_one_order(send: Sender, setting
     assert send("/place/", **form).status_code == 400
     assert [send("/place/", **form, key=key).status_code for _ in range(2)] == [201, 201]
     assert Order.objects.count() == 1
+
+
+def test_the_form_of_the_views_page_keeps_its_key(
+    settings: Any, send: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new key, the same one on the page with the mistake, one order for two clicks."""
+
+    class OrderForm(forms.ModelForm):  # type: ignore[type-arg]
+        class Meta:
+            model = Order
+            fields = ("sku", "qty")
+
+        def save(self, commit: bool = True) -> str:
+            return f"/thanks/{super().save(commit).pk}/"
+
+    monkeypatch.setattr(sys.modules["shop.forms"], "OrderForm", OrderForm)
+    page = "<input name=idempotency_key value={{ idempotency_key }}>{{ form.errors }}"
+    loader = ("django.template.loaders.locmem.Loader", {"order.html": page})
+    backend = "django.template.backends.django.DjangoTemplates"
+    settings.TEMPLATES = [{"BACKEND": backend, "OPTIONS": {"loaders": [loader]}}]
+    (example,) = [block for block in blocks(DOCS / "views.md", "python") if "Undone(" in block]
+    serve(settings, path("order/", run(example)["order"]))
+
+    def post(key: str, qty: str) -> Any:
+        return send.client.post("/order/", {"idempotency_key": key, "sku": "tea", "qty": qty})
+
+    def key_in(answer: Any) -> str:
+        (key,) = re.findall(r"value=([\w-]+)", answer.content.decode())
+        return str(key)
+
+    keys = [key_in(send.client.get("/order/")) for _ in range(2)]
+    assert keys[0] != keys[1]
+    mistaken = post(keys[0], "many")
+    assert (mistaken.status_code, key_in(mistaken)) == (200, keys[0])
+    assert "errorlist" in mistaken.content.decode()
+
+    clicks = [post(keys[0], "2") for _ in range(2)]
+
+    assert [(click.status_code, click["Location"]) for click in clicks] == [
+        (302, f"/thanks/{Order.objects.get().pk}/")
+    ] * 2
+    assert post("", "2").json()["code"] == "idempotency_key_invalid"
+    assert post(keys[0], "3").json()["code"] == "idempotency_key_reused"
+    assert Order.objects.count() == 1
+
+
+def test_a_visitor_of_the_tenants_view_is_turned_away(send: Sender, settings: Any) -> None:
+    """By its permission, before the hook asks for a tenant that is not there."""
+    (example,) = [block for block in blocks(DOCS / "views.md", "python") if "tenant_id" in block]
+    view = run(example)["TenantOrderViewSet"]
+    serve(settings, path("orders/", view.as_view({"post": "create"})))
+
+    assert send("/orders/", key=new_key()).status_code == 401
+    assert not Order.objects.exists()
 
 
 def test_the_readme_names_the_apps_to_install(settings: Any) -> None:

@@ -296,7 +296,7 @@ async def awaited(*arguments: Any) -> None:
 
 
 WRONG_HOOKS: list[tuple[Callable[..., Any] | Any, str]] = [
-    (True, "must be callable, not True"),
+    (True, "must be a function, not True"),
     (awaited, "must not be async"),
     (lambda: None, "must be callable with "),
     (lambda one, two, three: None, "must be callable with [a-z]+"),

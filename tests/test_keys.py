@@ -140,3 +140,18 @@ def test_an_id_is_a_uuid_that_any_database_takes(scope: str, key: str) -> None:
     assert (id_.version, id_.variant) == (8, uuid.RFC_4122)
     assert least <= id_ <= greatest
     assert id_.bytes[:8] == least.bytes[:8] == greatest.bytes[:8]
+
+
+@pytest.mark.parametrize("header", ["a,b", "a, b", '"a", "b"', '"a";v=1,"b"', '"a,b", "c"'])
+def test_a_list_of_keys_is_guessed_to_be_two_headers(header: str) -> None:
+    """Servers join the lines of a header that came twice."""
+    with pytest.raises(KeyInvalid, match="Perhaps the header was sent twice"):
+        parse_key(header, ANY_LENGTH)
+
+
+@pytest.mark.parametrize("header", ["a b", '"a', '"a" b', "a;b", '"a,b', '"é,"'])
+def test_what_is_malformed_otherwise_is_not(header: str) -> None:
+    """A comma inside the quotes is part of the key."""
+    with pytest.raises(KeyInvalid, match="Send exactly one key") as refused:
+        parse_key(header, ANY_LENGTH)
+    assert "twice" not in str(refused.value)

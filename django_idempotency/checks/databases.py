@@ -1,8 +1,8 @@
-"""The database that holds the keys: what it can promise."""
+"""The database that holds the keys: whether it can keep the promise, and what it keeps less of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from django.core import checks
@@ -12,18 +12,16 @@ from django.db import connections, router
 
 from django_idempotency.models import IdempotencyKey
 
+from .servers import mysql, postgresql, sqlite
+
 __all__ = ["check_database", "check_engine"]
 
-_TIMEOUTS = {
-    "idle_in_transaction_session_timeout": (
-        "a worker that hangs keeps its key locked for ever",
-        "W002",
-    ),
-    "client_connection_check_interval": (
-        "a worker killed during a long statement keeps its key locked until that ends",
-        "W003",
-    ),
+_LOOK: dict[str, Callable[[Any], Iterator[CheckMessage]]] = {
+    "mysql": mysql,
+    "postgresql": postgresql,
+    "sqlite": sqlite,
 }
+_WRITES_AT_ONCE = {"IMMEDIATE", "EXCLUSIVE"}  # of SQLite's transaction modes
 
 
 def check_engine(**kwargs: Any) -> list[CheckMessage]:
@@ -33,7 +31,7 @@ def check_engine(**kwargs: Any) -> list[CheckMessage]:
     options = connection.settings_dict.get("OPTIONS", {})
     found: list[CheckMessage] = []
     if connection.vendor == "sqlite":
-        if options.get("transaction_mode") != "IMMEDIATE":
+        if str(options.get("transaction_mode")).upper() not in _WRITES_AT_ONCE:
             found.append(
                 checks.Error(
                     f"DATABASES[{alias!r}] is SQLite with deferred transactions: concurrent "
@@ -63,40 +61,13 @@ def check_engine(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_database(*, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """W002, W003: PostgreSQL time-outs that free the key of a dead worker. E003: too old."""
+    """E003: too old. W002, W003, W006: time-outs. W004, W005: where the promise is weaker."""
     alias = router.db_for_write(IdempotencyKey)
     connection = connections[alias]
-    if alias not in (databases or ()):
+    look = _LOOK.get(connection.vendor)
+    if look is None or alias not in (databases or ()):
         return []
     try:
-        if connection.vendor == "postgresql":
-            return list(_timeouts(connection))
-        lacks = connection.vendor == "mysql" and not (
-            connection.features.has_select_for_update_skip_locked
-        )
+        return list(look(connection))
     except DatabaseError:
         return []  # not there: the first request will say so with 503
-    if not lacks:
-        return []
-    return [
-        checks.Error(
-            f"DATABASES[{alias!r}] is too old to skip locked rows.",
-            hint="Use MySQL 8.0.1, MariaDB 10.6 or newer.",
-            id="django_idempotency.E003",
-        )
-    ]
-
-
-def _timeouts(connection: Any) -> Iterator[CheckMessage]:
-    with connection.cursor() as cursor:
-        for name, (danger, number) in _TIMEOUTS.items():
-            cursor.execute("SELECT setting FROM pg_settings WHERE name = %s", [name])
-            row = cursor.fetchone()
-            if row is None or row[0] != "0":
-                continue
-            yield checks.Warning(
-                f"PostgreSQL's {name} is off: {danger}.",
-                hint=f'Set it, for example OPTIONS = {{"options": "-c {name}=60000"}} '
-                "(milliseconds).",
-                id=f"django_idempotency.{number}",
-            )

@@ -19,18 +19,20 @@ from django_idempotency.models import IdempotencyKey
 from django_idempotency.placement import (
     BELOW_API_VIEW,
     ON_DISPATCH,
+    PREFIXES,
     WITHOUT_MIXIN,
     cure_for,
     is_django_view,
 )
 
 from .reach import Route, misnamed, routes_of, unreached, unreached_handlers, unreached_whole
+from .slips import slips
 
 __all__ = ["check_views"]
 
 
 def check_views(**kwargs: Any) -> list[CheckMessage]:
-    """E006-E011: places where protection cannot work. W001: rows and keys apart."""
+    """E006-E011: places where protection cannot work. W001: rows and keys apart. W007: slips."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     callbacks = list(_callbacks(get_resolver()))
@@ -51,7 +53,7 @@ def _drf(callbacks: Iterable[Any]) -> Iterator[CheckMessage]:
     for cls, mapped in routes.items():
         yield from _wrapped(cls)
         if issubclass(cls, IdempotentMixin):
-            yield from chain(misnamed(cls, mapped), unreached(cls, mapped), _apart(cls))
+            yield from chain(misnamed(cls, mapped), unreached(cls, mapped), slips(cls), _apart(cls))
         else:
             yield from chain(_unmixed(cls), _below_api_view(cls))
 
@@ -131,11 +133,12 @@ def _below_api_view(cls: Any) -> Iterator[CheckMessage]:
 
 
 def _unmixed(cls: type) -> Iterator[CheckMessage]:
-    """Methods that ask for the mixin in a class, of REST framework or not, that has none."""
-    for name, member in inspect.getmembers(cls, callable):
-        if hasattr(member, "idempotency_needs_mixin"):
-            where = f"{cls.__name__}.{name}"
-            yield _error(WITHOUT_MIXIN.format(name=where, cure=cure_for(cls)), "E007")
+    """What asks for the mixin in a class, of REST framework or not, that has none."""
+    for name in dir(cls):
+        marked = hasattr(getattr(cls, name, None), "idempotency_needs_mixin")
+        if marked or name.startswith(PREFIXES):
+            asks = f"{cls.__name__}.{name} {'is marked @idempotent' if marked else 'is set'}"
+            yield _error(WITHOUT_MIXIN.format(asks=asks, cure=cure_for(cls)), "E007")
 
 
 def _error(message: str, number: str) -> CheckMessage:

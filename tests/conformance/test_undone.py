@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import requests
 from django.db import connection
 from django.http import HttpResponse
 from rest_framework.response import Response
@@ -59,6 +60,26 @@ def test_it_takes_a_response_of_rest_framework(send: Any, after: Any, way: str) 
 
     assert (response.status_code, response.json()) == (400, {"qty": "too many"})
     assert not Order.objects.exists()
+
+
+def test_where_nothing_is_protected_it_says_what_to_do(send: Any, after: Any) -> None:
+    """As any exception it ends in a 500, and its text is the cure."""
+    send.client.raise_request_exception = True
+    after(shown_again)
+
+    with pytest.raises(Undone, match=r"not protected.*IdempotentMixin.*@idempotent.*or return"):
+        send("/unprotected/", {"sku": "tea", "qty": 9})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, "page", {"qty": "too many"}, 400, HttpResponse, requests.Response()],
+    ids=["None", "str", "dict", "int", "class", "another library's"],
+)
+def test_it_takes_nothing_but_a_response(answer: Any) -> None:
+    """A form or a dict fails where it is raised, not when it should be sent."""
+    with pytest.raises(TypeError, match=r"takes the response .*, not [\w ]+: raise Undone\(render"):
+        Undone(answer)
 
 
 @every_way
