@@ -11,6 +11,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import islice
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
@@ -18,7 +19,15 @@ from urllib.parse import parse_qsl
 from django.conf import settings
 from django.http.request import UnreadablePostError
 
-from .fingerprint import canonical_json, canonical_pairs, file_digest, flatten, load_json, without
+from .fingerprint import (
+    MAX_FIELDS,
+    canonical_json,
+    canonical_pairs,
+    file_digest,
+    flatten,
+    load_json,
+    without,
+)
 
 if TYPE_CHECKING:
     from django.core.files.uploadedfile import UploadedFile
@@ -141,17 +150,27 @@ def raw_body(request: HttpRequest, media_type: str, exclude: Collection[str]) ->
     raw = b"".join(_whole(request))
     try:
         if is_form:
-            return _pairs_body(parse_qsl(raw.decode(), keep_blank_values=True), exclude)
+            most: int | None = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
+            pairs = parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=most)
+            return _pairs_body(pairs, exclude)
         if len(raw) <= _LONGEST_JSON:
             document = without(load_json(raw), exclude)
             return Body(
                 parts=[b"json", *canonical_json(document)],
-                fields=list(flatten(document)),
+                fields=_first_fields(document),
                 document=document,
             )
     except (ValueError, RecursionError):
         pass  # not what it says it is: the view will tell the client
     return Body(parts=[file_digest([raw])])
+
+
+def _first_fields(document: Any) -> list[tuple[str, str]]:
+    """As many as a record describes; a hostile body has millions of them."""
+    try:
+        return list(islice(flatten(document), MAX_FIELDS))
+    except RecursionError:
+        return []  # nested too deep to be named; it is compared all the same
 
 
 def _pairs_body(pairs: Iterable[tuple[str, str]], exclude: Collection[str]) -> Body:

@@ -109,11 +109,12 @@ def record_of(
     record: dict[str, Any] = {"fields": field_digests(described, secret=secrets()[0], salt=salt)}
     if settings.RECORD_REQUEST == "body" and body is not None and body.document is not None:
         redact = policy.redact_request or (lambda data: redacted(data, settings.REDACT))
-        record["body"] = redact(_plain(body.document))
-        whole = _dumps(record)
-        if len(whole) <= _LONGEST_RECORD:
+        try:
+            whole = _dumps({**record, "body": redact(_plain(body.document))})
+        except RecursionError:
+            whole = ""  # nested too deep to be kept; the view may well have read it
+        if 0 < len(whole) <= _LONGEST_RECORD:
             return whole
-        del record["body"]
     return _dumps(record)
 
 
