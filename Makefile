@@ -6,6 +6,10 @@ RUN := $(UV) run
 WHEEL_DIR ?= dist
 # On two processes: `make test PYTEST=` runs everything in one, in the order of its seed.
 PYTEST ?= -n 2 --dist worksteal
+# What a database, a Django or a Python may change.
+ON_DATABASES := tests/conformance tests/test_databases.py tests/test_races.py tests/test_traps.py \
+  tests/test_traps_outer.py tests/test_models.py tests/test_purge.py tests/test_trace.py \
+  tests/test_quota.py tests/proof/test_storms.py tests/proof/test_model_races.py
 
 # `make test PYTHON=python3.13` runs everything on that Python.
 ifneq ($(origin PYTHON),file)
@@ -13,7 +17,7 @@ export UV_PYTHON := $(PYTHON)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix check bench coverage mutate screenshots wheel format clean
+.PHONY: help demo test mariadb matrix check bench coverage mutate screenshots wheel format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -24,6 +28,9 @@ demo: $(UV) ## Run the example project with two weeks of history: site, API, adm
 test: $(UV) ## Run all tests on PostgreSQL, then on SQLite
 	TEST_DB=postgres $(RUN) pytest $(PYTEST)
 	TEST_DB=sqlite $(RUN) pytest $(PYTEST)
+
+mariadb: $(UV) ## Run what depends on the database on MariaDB, from the system's packages
+	TEST_DB=mariadb $(RUN) pytest $(PYTEST) $(ON_DATABASES) tests/test_innodb.py
 
 matrix: $(UV) ## Run the tests on every Python and Django that we promise, the oldest included
 	UV=$(UV) $(PYTHON) -m tests.matrix $(or $(MATRIX),-- $(PYTEST))
