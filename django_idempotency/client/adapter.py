@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from .operation import Timing
@@ -25,8 +26,8 @@ class Adapter(Protocol):
     def answer(self, response: Any) -> Answer:
         """What the judge needs of a response."""
 
-    def cause(self, error: Exception) -> Cause | None:
-        """Why there is no answer; ``None`` if the error has nothing to do with a connection."""
+    def cause(self, error: Exception) -> Cause | Answer | None:
+        """Why there is no answer, or the answer that was made an error; else ``None``."""
 
     def close(self) -> Any:
         """Close the library's client."""
@@ -53,18 +54,25 @@ def adapter_for(http: object, *, is_async: bool) -> Adapter:
             return adapter
     wanted = "an httpx.AsyncClient" if is_async else "a requests.Session or an httpx.Client"
     msg = f"{'AsyncRetryingClient' if is_async else 'RetryingClient'} needs {wanted}, not {http!r}."
+    missing = [name for name in ("httpx", "requests") if find_spec(name) is None]
+    if len(missing) == 2 or (is_async and "httpx" in missing):
+        msg += " It is not installed: pip install httpx."
     raise TypeError(msg)
 
 
 def caused_by(error: BaseException, *kinds: type[BaseException]) -> bool:
-    """Whether one of ``kinds`` stands in the chain of causes; the libraries wrap each other."""
-    seen: BaseException | None = error
-    for _ in range(20):  # a chain may be a ring
-        if seen is None:
-            return False
-        if isinstance(seen, kinds):
+    """Whether one of ``kinds`` stands behind an error; the libraries wrap each other."""
+    seen: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, kinds):
             return True
-        seen = seen.__cause__ or seen.__context__
+        if isinstance(found, BaseException) and found not in seen:  # a chain may be a ring
+            seen.append(found)
+            # urllib3 keeps what it gave up for in an attribute, requests in its arguments.
+            waiting += [found.__cause__, found.__context__, *found.args]
+            waiting.append(getattr(found, "reason", None))
     return False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 __all__ = ["RetryBudget"]
 
@@ -24,10 +25,10 @@ class RetryBudget:
     """
 
     def __init__(self, share: float = 0.1, *, burst: float = 10.0) -> None:
-        if not 0 < share <= 1:
+        if not _is_number(share) or not 0 < share <= 1:
             msg = f"share must be above 0 and at most 1, not {share!r}."
             raise ValueError(msg)
-        if not 1 <= burst < float("inf"):
+        if not _is_number(burst) or not 1 <= burst < float("inf"):
             msg = f"burst must be a number of 1 or more, not {burst!r}."
             raise ValueError(msg)
         self.share = share
@@ -52,3 +53,7 @@ class RetryBudget:
                 return False
             self._tokens -= 1
             return True
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

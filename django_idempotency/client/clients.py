@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 from urllib.parse import urlsplit
@@ -11,6 +13,7 @@ from .adapter import adapter_for
 from .budget import RetryBudget
 from .operation import Operation, checked_key
 from .policy import RetryPolicy
+from .worker import within
 
 if TYPE_CHECKING:
     import httpx
@@ -21,6 +24,7 @@ __all__ = ["AsyncRetryingClient", "RetryingClient"]
 R = TypeVar("R")
 
 METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: a token
 _OURS = {
     "timeout": "RetryPolicy(timeout=…, connect_timeout=…, deadline=…)",
     "allow_redirects": "nothing: a redirect is the answer, and you follow it",
@@ -53,16 +57,24 @@ class _Client:
             header: what the server calls the header of the key.
 
         Raises:
-            TypeError: ``http`` is something else.
+            TypeError: an argument is something else.
+            ValueError: ``header`` cannot be the name of a header.
         """
-        self.policy = policy or RetryPolicy()
-        self.budget = budget if budget is not None else RetryBudget()
+        self.policy = RetryPolicy() if policy is None else policy
+        self.budget = RetryBudget() if budget is None else budget
         self.header = header
+        _require("policy", self.policy, RetryPolicy)
+        _require("budget", self.budget, RetryBudget)
+        named: Any = header
+        if not isinstance(named, str) or not _HEADER.fullmatch(named):
+            msg = f"header must be the name of an HTTP header, not {header!r}."
+            raise ValueError(msg)
         self._adapter = adapter_for(http, is_async=self._is_async)
 
     def _operation(
         self, method: str, url: str, key: str | None, options: dict[str, Any]
     ) -> tuple[Operation, dict[str, str]]:
+        method = method.upper()
         if method not in METHODS:
             msg = f"The client sends {', '.join(sorted(METHODS))}; a {method} needs no key."
             raise ValueError(msg)
@@ -71,7 +83,7 @@ class _Client:
                 msg = f"{name}= is the client's own; use {instead}."
                 raise TypeError(msg)
         given: Mapping[str, str] = options.get("headers") or {}
-        if self.header.lower() in {name.lower() for name in dict(given)}:
+        if self.header.lower() in {_text(name).lower() for name in dict(given)}:
             msg = f"Give the key as idempotency_key=…, not as the header {self.header}."
             raise ValueError(msg)
         parts = urlsplit(str(url))
@@ -86,6 +98,16 @@ class _Client:
         return operation, {self.header: operation.key}
 
 
+def _require(name: str, value: Any, kind: type) -> None:
+    if not isinstance(value, kind):
+        msg = f"{name} must be a {kind.__name__}, not {value!r}."
+        raise TypeError(msg)
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode("latin-1") if isinstance(name, bytes) else name
+
+
 class RetryingClient(_Client, Generic[R]):
     """Sends writes under one key each, and tries again as its policy says.
 
@@ -97,7 +119,7 @@ class RetryingClient(_Client, Generic[R]):
     - ``OutcomeUnknown``: attempts, time or budget are used up. The operation may have taken
       place; the exception has its key.
     - what the library raises for errors that no retry can cure, such as a certificate that
-      cannot be verified. Then nothing was sent.
+      cannot be verified. Then nothing was sent. Or what a hook of yours makes of a refusal.
     - ``TypeError``, ``ValueError``: the call itself is wrong. Nothing was sent.
     """
 
@@ -137,7 +159,9 @@ class RetryingClient(_Client, Generic[R]):
         with operation.outcome():
             for attempt in operation.retries():
                 with attempt:
-                    response = self._adapter.send(request, operation.begin())
+                    timing = operation.begin()
+                    send = partial(self._adapter.send, request, timing)
+                    response = within(timing.timeouts().total, send)
                     answer = self._adapter.answer(response)
                     return cast("R", operation.settle(response, answer))
         raise AssertionError  # pragma: no cover - the loop returns or raises

@@ -11,12 +11,12 @@ import httpx
 
 from .adapter import caused_by, frozen_body
 from .operation import DeadlineReached, Timing
-from .verdict import Answer, Cause
+from .verdict import BODY_DECIDES, Answer, Cause
 
 __all__ = ["AsyncHttpxAdapter", "HttpxAdapter"]
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_OUR_FAULT = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+_NEVER_SENT = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 _SENDING = ("auth",)  # an option of sending, not of the request
 
 
@@ -30,6 +30,8 @@ class _Common:
         sending = {name: options.pop(name) for name in _SENDING if name in options}
         with frozen_body(TypeError, ValueError):
             request = self.client.build_request(method, url, **options)
+            if isinstance(request.stream, httpx.SyncByteStream):
+                request.read()
         for name, value in headers.items():
             request.headers[name] = value
         return request, sending
@@ -37,9 +39,12 @@ class _Common:
     def answer(self, response: httpx.Response) -> Answer:
         return Answer(response.status_code, response.headers, response.content)
 
-    def cause(self, error: Exception) -> Cause | None:
-        unrelated = isinstance(error, _OUR_FAULT) or caused_by(error, ssl.SSLCertVerificationError)
-        if unrelated or not isinstance(error, (httpx.TransportError, httpx.DecodingError)):
+    def cause(self, error: Exception) -> Cause | Answer | None:
+        if isinstance(error, httpx.HTTPStatusError):
+            return _raised(error.response)
+        if isinstance(error, _NEVER_SENT) or caused_by(error, ssl.SSLCertVerificationError):
+            return Cause.REFUSED
+        if not isinstance(error, (httpx.TransportError, httpx.DecodingError)):
             return None
         return Cause.NOT_SENT if isinstance(error, _NOT_SENT) else Cause.LOST
 
@@ -47,7 +52,9 @@ class _Common:
 class HttpxAdapter(_Common):
     def freeze(self, method: str, url: str, headers: Mapping[str, str], options: Any) -> Any:
         request, sending = self._build(method, url, headers, options)
-        request.read()
+        if not isinstance(request.stream, httpx.SyncByteStream):
+            msg = "An async body needs the AsyncRetryingClient."
+            raise TypeError(msg)
         _measure(request)
         return request, sending
 
@@ -74,7 +81,9 @@ class HttpxAdapter(_Common):
 class AsyncHttpxAdapter(_Common):
     async def freeze(self, method: str, url: str, headers: Mapping[str, str], options: Any) -> Any:
         request, sending = self._build(method, url, headers, options)
-        await request.aread()
+        if not isinstance(request.stream, httpx.SyncByteStream):
+            with frozen_body(TypeError):
+                await request.aread()
         _measure(request)
         return request, sending
 
@@ -82,17 +91,27 @@ class AsyncHttpxAdapter(_Common):
         request, sending = request
         request.extensions = {**request.extensions, "timeout": _limits(timing)}
         try:
-            with anyio.fail_after(timing.left):
+            with anyio.fail_after(timing.timeouts().total):
                 return cast(
                     "httpx.Response",
                     await self.client.send(request, follow_redirects=False, **sending),
                 )
         except TimeoutError as error:
-            msg = "The answer had not arrived whole when the time was over."
+            msg = "The answer had not arrived whole when the time was over"
             raise DeadlineReached(msg) from error
 
     async def close(self) -> None:
         await self.client.aclose()
+
+
+def _raised(response: httpx.Response) -> Answer | None:
+    """The answer that a hook of the client has made an error."""
+    try:
+        return Answer(response.status_code, response.headers, response.content)
+    except httpx.ResponseNotRead:
+        if response.status_code in BODY_DECIDES:
+            return None
+        return Answer(response.status_code, response.headers)
 
 
 def _limits(timing: Timing) -> dict[str, float]:

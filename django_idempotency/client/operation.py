@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ __all__ = ["DeadlineReached", "Operation", "Timing", "checked_key"]
 R = TypeVar("R")
 
 _LONGEST_KEY = 255
+_QUERY = re.compile(r"\?\S+")
 
 
 class DeadlineReached(TimeoutError):
@@ -48,12 +50,21 @@ def checked_key(key: str | None) -> str:
     """The given key, or a new one.
 
     Raises:
-        ValueError: the key cannot be sent in a header, or is too long.
+        TypeError: it is no ``str``.
+        ValueError: it cannot be sent in a header as it is, or is too long.
     """
     if key is None:
         return str(uuid.uuid4())
-    if not 0 < len(key) <= _LONGEST_KEY or not key.isascii() or not key.isprintable():
-        msg = f"An idempotency key must be 1 to {_LONGEST_KEY} printable ASCII characters."
+    given: Any = key
+    if not isinstance(given, str):
+        msg = f"An idempotency key must be a str, not {type(given).__name__}: give str(key)."
+        raise TypeError(msg)
+    plain = key.isascii() and key.isprintable() and key == key.strip()
+    if not plain or not 0 < len(key) <= _LONGEST_KEY:
+        msg = (
+            f"An idempotency key must be 1 to {_LONGEST_KEY} printable ASCII characters, with "
+            "no space at either end."
+        )
         raise ValueError(msg)
     return key
 
@@ -81,7 +92,7 @@ class Timing:
             DeadlineReached: the time is over.
         """
         if self._clock() >= self._ends_at:
-            msg = "The answer had not arrived whole when the time was over."
+            msg = "The answer had not arrived whole when the time was over"
             raise DeadlineReached(msg)
 
 
@@ -98,7 +109,7 @@ class Operation:
         key: str,
         policy: RetryPolicy,
         budget: RetryBudget | None,
-        cause: Callable[[Exception], Cause | None],
+        cause: Callable[[Exception], Cause | Answer | None],
         name: str = "",
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
@@ -114,7 +125,7 @@ class Operation:
         self._rand = rand
         self._ends_at = clock() + policy.deadline
         self._last: Exception | None = None
-        self._reason = "the last answer settles nothing, and the next would not"
+        self._reason = ""
         self._out_of_time = f"the deadline of {policy.deadline:g} s leaves no time for one"
 
     def retries(self) -> Any:
@@ -151,7 +162,16 @@ class Operation:
         except Exception as error:
             if isinstance(self._verdict(error), Final):
                 raise
+            self._reason = self._reason or self._why(error)
             raise self._unknown() from (None if isinstance(self._last, _Unsettled) else self._last)
+
+    def _why(self, error: Exception) -> str:
+        """Why there was no further attempt, where ``_pause`` has not said it."""
+        if isinstance(self._verdict(error), Retry):
+            return "stamina is switched off or in testing mode"
+        if isinstance(error, _Unsettled):
+            return "the last answer settles nothing, and the next would not"
+        return "a retry would not cure such an error"
 
     def _pause(self, error: BaseException) -> float | bool:
         """stamina's hook: seconds until the next attempt, or ``False`` to give up."""
@@ -182,21 +202,23 @@ class Operation:
         if isinstance(error, _Unsettled):
             verdict = error.verdict
         else:
-            cause = Cause.LOST if isinstance(error, DeadlineReached) else self._cause(error)
-            verdict = judge_lost(cause, doubt=self.doubt)
+            found = Cause.LOST if isinstance(error, DeadlineReached) else self._cause(error)
+            judged = judge if isinstance(found, Answer) else judge_lost
+            verdict = judged(found, doubt=self.doubt)  # type: ignore[arg-type]
         self.doubt |= isinstance(verdict, Unknown) or (isinstance(verdict, Retry) and verdict.doubt)
         return verdict
 
     def _unknown(self) -> OutcomeUnknown:
-        answered = isinstance(self._last, _Unsettled)
+        told = str(self._last)
+        if not isinstance(self._last, _Unsettled):
+            # requests quotes the address; its query may hold what no log should.
+            told = _QUERY.sub("?…", f"{type(self._last).__name__}: {told}")
         return OutcomeUnknown(
             key=self.key,
             attempts=self.attempts,
-            last_error=str(self._last)
-            if answered
-            else f"{type(self._last).__name__}: {self._last}",
+            last_error=told.rstrip(".: "),
             reason=self._reason,
             may_have_happened=self.doubt,
             operation=self.name,
-            response=self._last.response if isinstance(self._last, _Unsettled) else None,
+            response=getattr(self._last, "response", None),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ __all__ = ["RetryPolicy", "Timeouts", "full_jitter"]
 Random = Callable[[], float]
 
 SHORTEST_ATTEMPT = 0.05  # a shorter one only makes the outcome doubtful
+LONGEST = 30 * 24 * 3600.0  # more is a mistake of units, and more than some systems can wait
 _EXTRA = 0.1  # of a server's Retry-After, so that all who were told the same do not return at once
 _LARGEST_EXPONENT = 64  # past any cap; 2.0**1024 would overflow
 
@@ -57,8 +57,8 @@ class RetryPolicy:
     ``RetryPolicy(attempts=10, cap=60, deadline=600)``.
 
     Raises:
-        ValueError: a time is not a positive number of seconds, ``attempts`` is below 1, or
-            ``base`` exceeds ``cap``.
+        ValueError: a time is not a positive number of seconds or is longer than 30 days,
+            ``attempts`` is below 1, or ``base`` exceeds ``cap``.
     """
 
     attempts: int = 5
@@ -113,6 +113,9 @@ class RetryPolicy:
 
 def _require_seconds(name: str, value: Any) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (is_number and math.isfinite(value) and value > 0):
-        msg = f"{name} must be a positive number of seconds, not {value!r}."
+    if not (is_number and 0 < value <= LONGEST):  # NaN is neither
+        msg = (
+            f"{name} must be a positive number of seconds, at most {LONGEST:.0f} (30 days), "
+            f"not {value!r}."
+        )
         raise ValueError(msg)

@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import requests
 from requests import exceptions as errors
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
 from urllib3.util import Timeout
 
 from .adapter import caused_by, frozen_body
 from .operation import Timing
-from .verdict import Answer, Cause
+from .verdict import BODY_DECIDES, Answer, Cause
 
 __all__ = ["RequestsAdapter"]
 
@@ -24,6 +24,7 @@ _LOST = (
     errors.ContentDecodingError,
     errors.RetryError,
 )
+_NEVER_SENT = (errors.InvalidSchema, errors.InvalidURL)
 _SENDING = ("proxies", "verify", "cert")  # options of the connection, not of the request
 
 
@@ -38,7 +39,7 @@ class RequestsAdapter:
         # Not ValueError: that is what requests says of bad URLs and headers.
         with frozen_body(TypeError, errors.InvalidJSONError):
             prepared = self.session.prepare_request(request)
-        _freeze(prepared)
+            _freeze(prepared)
         settings = self.session.merge_environment_settings(
             prepared.url or url,
             sending.get("proxies") or {},
@@ -59,18 +60,35 @@ class RequestsAdapter:
             **settings,
         )
         with response:
-            response.raw = _Bounded(response.raw, timing)
+            if hasattr(response.raw, "read1"):  # urllib3 has it since 2.2
+                response.raw = _Bounded(response.raw, timing)
             _ = response.content  # reads it all, and keeps it
         return response
 
     def answer(self, response: requests.Response) -> Answer:
         return Answer(response.status_code, response.headers, response.content)
 
-    def cause(self, error: Exception) -> Cause | None:
-        if not isinstance(error, _LOST) or caused_by(error, ssl.SSLCertVerificationError):
+    def cause(self, error: Exception) -> Cause | Answer | None:
+        if isinstance(error, errors.HTTPError) and error.response is not None:
+            return _raised(error.response)
+        if isinstance(error, _NEVER_SENT):
+            return Cause.REFUSED
+        if not isinstance(error, _LOST):
             return None
+        if self._retries_itself(error):
+            return Cause.LOST  # this is its last error; an earlier attempt may have arrived
+        if _unverified(error):
+            return Cause.REFUSED
         not_sent = caused_by(error, NewConnectionError, ConnectTimeoutError)
         return Cause.NOT_SENT if not_sent else Cause.LOST
+
+    def _retries_itself(self, error: errors.RequestException) -> bool:
+        """Whether the session was given an ``HTTPAdapter(max_retries=…)``."""
+        url = getattr(error.request, "url", None)
+        if url is None:
+            return False
+        total = getattr(getattr(self.session.get_adapter(url), "max_retries", None), "total", 0)
+        return total is None or total > 0
 
     def close(self) -> None:
         self.session.close()
@@ -93,6 +111,24 @@ class _Bounded:
         while piece := self._raw.read1(amount, decode_content=decode_content):
             self._timing.check()
             yield piece
+
+
+def _unverified(error: Exception) -> bool:
+    """Whether the server could not show who it is, by its certificate or its fingerprint."""
+    if caused_by(error, ssl.SSLCertVerificationError):
+        return True
+    return caused_by(error, SSLError) and not caused_by(error, ssl.SSLError)
+
+
+def _raised(response: requests.Response) -> Answer | None:
+    """The answer that a hook of the session has made an error."""
+    response.close()
+    inside: Any = response
+    if inside._content is False:  # noqa: SLF001 - not read yet, and nothing public says so
+        if response.status_code in BODY_DECIDES:
+            return None
+        return Answer(response.status_code, response.headers)
+    return Answer(response.status_code, response.headers, response.content)
 
 
 def _freeze(prepared: requests.PreparedRequest) -> None:

@@ -10,7 +10,10 @@ from typing import Any
 
 from .retry_after import retry_after
 
-__all__ = ["Answer", "Cause", "Final", "Retry", "Unknown", "Verdict", "judge", "judge_lost"]
+__all__ = [
+    *("Answer", "Cause", "Final", "Retry", "Unknown", "Verdict"),
+    *("BODY_DECIDES", "judge", "judge_lost"),
+]
 
 _REFUSED = frozenset({408, 425, 429})  # refused unseen: this attempt had no effect
 _RETRIED = _REFUSED | {500, 502, 503, 504}
@@ -27,6 +30,7 @@ _IN_FLIGHT_PROBLEMS = frozenset(
 _BEFORE_THE_KEY = frozenset(
     {401, 403, 404, 405, 406, 407, 411, 413, 414, 415, 417, 421, 426, 428, 431, 451}
 )
+BODY_DECIDES = frozenset({409, 422, 423})  # what these mean depends on the problem
 _LARGEST_PROBLEM = 64 * 1024  # bytes; longer bodies are no error messages
 
 
@@ -35,6 +39,7 @@ class Cause(Enum):
 
     NOT_SENT = "not sent"  # no connection was made
     LOST = "lost"  # the request may have arrived
+    REFUSED = "refused"  # nothing was sent, and no retry would change that
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,8 @@ def judge(answer: Answer, *, doubt: bool = False) -> Verdict:
     """
     status = answer.status
     if status < 400:
-        return Final()
+        # requests takes 103 Early Hints for the answer, and never sees the one that follows.
+        return Final() if status >= 200 else Unknown()
     problem = answer.problem
     if answer.is_replay:
         # A stored 500 comes back for ever. Ours says that it was rolled back; others, such
@@ -106,8 +112,13 @@ def judge(answer: Answer, *, doubt: bool = False) -> Verdict:
 
 
 def judge_lost(cause: Cause | None, *, doubt: bool = False) -> Verdict:
-    """Decide what an exception means. ``None``: it comes from no connection, so it is final."""
+    """Decide what an exception means. ``None``: some error, at a point that nobody knows.
+
+    That may be a bug in a hook which ran when the answer was there, so it is no failure.
+    """
     if cause is None:
+        return Unknown()
+    if cause is Cause.REFUSED:
         return Unknown() if doubt else Final()
     return Retry(doubt=cause is Cause.LOST)
 

@@ -40,8 +40,14 @@ def test_threads_cannot_take_the_same_token() -> None:
 
 @pytest.mark.parametrize(
     ("options", "rule"),
-    [({"share": s}, "share must be above 0 and at most 1") for s in (0, -0.1, 1.1, math.nan)]
-    + [({"burst": b}, "burst must be a number of 1 or more") for b in (0, -1, math.inf, math.nan)],
+    [
+        ({"share": s}, "share must be above 0 and at most 1")
+        for s in (0, -0.1, 1.1, math.nan, "1", True)
+    ]
+    + [
+        ({"burst": b}, "burst must be a number of 1 or more")
+        for b in (0, -1, math.inf, math.nan, None)
+    ],
 )
 def test_bad_values_are_refused(options: dict[str, Any], rule: str) -> None:
     """At construction, with the rule."""

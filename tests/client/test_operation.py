@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -29,6 +30,10 @@ class Bug(Exception):
     """Has nothing to do with a connection."""
 
 
+class Impostor(Exception):
+    """Nothing was sent, and nothing will be."""
+
+
 @dataclass
 class World:
     """A clock that only moves when somebody waits."""
@@ -52,7 +57,7 @@ class Step:
 
 
 def causes(error: Exception) -> Cause | None:
-    return None if isinstance(error, Bug) else Cause.LOST
+    return {Bug: None, Impostor: Cause.REFUSED}.get(type(error), Cause.LOST)
 
 
 def run(
@@ -181,10 +186,10 @@ def test_doubt_is_remembered() -> None:
     assert run(World(), [Step(429), Step(401)], RetryPolicy()) == 401
 
 
-def test_what_is_no_matter_of_the_connection_is_raised_as_it_is() -> None:
-    """Unless an earlier attempt left a doubt."""
+def test_what_is_certain_and_incurable_is_raised_as_it_is() -> None:
+    """Unless an earlier attempt left a doubt. A bug is never certain: a hook may have it."""
 
-    def fail(times: int) -> None:
+    def fail(times: int, last: type[Exception]) -> None:
         operation = Operation(key="k", policy=RetryPolicy(), budget=None, cause=causes)
         errors: list[Exception] = [Dropped() for _ in range(times)]
         with (
@@ -194,13 +199,16 @@ def test_what_is_no_matter_of_the_connection_is_raised_as_it_is() -> None:
             for attempt in operation.retries():
                 with attempt:
                     operation.begin()
-                    raise errors.pop() if errors else Bug
+                    raise errors.pop() if errors else last
 
-    with pytest.raises(Bug):
-        fail(0)
-    with pytest.raises(OutcomeUnknown) as caught:
-        fail(1)
-    assert isinstance(caught.value.__cause__, Bug)
+    with pytest.raises(Impostor):
+        fail(0, Impostor)
+    for times, last in ((1, Impostor), (0, Bug), (1, Bug)):
+        with pytest.raises(OutcomeUnknown, match="a retry would not cure") as caught:
+            fail(times, last)
+        assert isinstance(caught.value.__cause__, last)
+        assert caught.value.may_have_happened
+        assert caught.value.attempts == times + 1
 
 
 def test_interrupts_pass_through() -> None:
@@ -228,6 +236,7 @@ def test_it_stays_honest_where_a_site_has_switched_stamina_off() -> None:
     finally:
         stamina.set_active(True)
     assert (len(world.attempts), caught.value.may_have_happened) == (1, True)
+    assert "switched off" in caught.value.reason
 
 
 def test_outcome_unknown_survives_a_task_queue() -> None:
@@ -241,8 +250,15 @@ def test_outcome_unknown_survives_a_task_queue() -> None:
     assert copy.may_have_happened
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "ключ", "a\nb", "a\x00"])
+@pytest.mark.parametrize("key", ["", "x" * 256, "ключ", "a\nb", "a\x00", " a", "a ", " "])
 def test_a_key_must_fit_into_a_header(key: str) -> None:
-    """Refused before anything is sent."""
+    """Refused before anything is sent. Spaces around it would get lost on the way."""
     with pytest.raises(ValueError, match="1 to 255 printable ASCII"):
+        checked_key(key)
+
+
+@pytest.mark.parametrize("key", [uuid.uuid4(), 17, b"key", ["key"]])
+def test_a_key_is_a_string(key: Any) -> None:
+    """A UUID is the usual slip; the message says what to write."""
+    with pytest.raises(TypeError, match=r"must be a str, not \w+: give str\(key\)"):
         checked_key(key)

@@ -64,10 +64,10 @@ def test_a_pause_fits_and_is_never_shorter_than_the_server_asked(
 
 
 @pytest.mark.parametrize("name", ["base", "cap", "deadline", "connect_timeout", "timeout"])
-@pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, "1", None, True])
+@pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, 1e9, 10**400, "1", None, True])
 def test_a_time_must_be_positive_seconds(name: str, value: Any) -> None:
     """At construction, by name."""
-    with pytest.raises(ValueError, match=f"^{name} must be a positive number of seconds, not "):
+    with pytest.raises(ValueError, match=f"^{name} must be a positive number of seconds, at most "):
         RetryPolicy(**{name: value})
 
 

@@ -107,6 +107,12 @@ def test_a_decision_settles_earlier_doubt(status: int) -> None:
     assert judge(answer(status), doubt=True) == Final()
 
 
+@pytest.mark.parametrize("status", [100, 101, 103])
+def test_an_interim_answer_decides_nothing(status: int) -> None:
+    """A library that hands it out has not read the real one."""
+    assert judge(answer(status)) == Unknown()
+
+
 @pytest.mark.parametrize("status", [501, 505, 507, 520, 524, 599])
 def test_other_server_errors_are_neither_failures_nor_worth_a_retry(status: int) -> None:
     """A gateway's 524 means that it stopped waiting."""
@@ -128,11 +134,12 @@ def test_a_server_that_knows_better_is_believed() -> None:
 
 
 def test_without_an_answer() -> None:
-    """No connection is a retry without doubt; what no connection caused is final."""
+    """No connection is a retry without doubt; what was never sent is final; a bug is neither."""
     assert judge_lost(Cause.NOT_SENT) == Retry(doubt=False)
     assert judge_lost(Cause.LOST) == Retry(doubt=True)
-    assert judge_lost(None) == Final()
-    assert judge_lost(None, doubt=True) == Unknown()
+    assert judge_lost(Cause.REFUSED) == Final()
+    assert judge_lost(Cause.REFUSED, doubt=True) == Unknown()
+    assert judge_lost(None) == judge_lost(None, doubt=True) == Unknown()
 
 
 # -- Retry-After
