@@ -60,6 +60,7 @@ class RequestsAdapter:
             **settings,
         )
         with response:
+            response.raw.enforce_content_length = True  # what urllib3 does by itself since 2.0
             if hasattr(response.raw, "read1"):  # urllib3 has it since 2.2
                 response.raw = _Bounded(response.raw, timing)
             _ = response.content  # reads it all, and keeps it

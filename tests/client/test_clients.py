@@ -402,6 +402,26 @@ def test_a_cancelled_task_is_not_retried(serve: Serve) -> None:
     assert len(script.seen) == 1
 
 
+def test_a_cancelled_pause_is_the_end(serve: Serve) -> None:
+    """The task is not kept alive until the server's Retry-After is over."""
+    script = serve(answer(503, Retry_After="9"), answer(201))
+
+    async def send() -> None:
+        async with AsyncRetryingClient(httpx.AsyncClient(verify=TRUST)) as client:
+            task = asyncio.create_task(client.post(script.url))
+            while not script.seen:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            task.cancel()
+            await task
+
+    started = time.monotonic()
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(send())
+    assert time.monotonic() - started < 5
+    assert len(script.seen) == 1
+
+
 def test_a_certificate_that_cannot_be_verified_is_not_retried(
     send: Send, self_signed: str, pauses: list[float]
 ) -> None:

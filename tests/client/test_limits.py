@@ -13,6 +13,7 @@ import pytest
 import requests
 import stamina
 from requests.adapters import HTTPAdapter
+from urllib3.response import HTTPResponse
 from urllib3.util import Retry
 
 from django_idempotency.client import OutcomeUnknown, RetryingClient, RetryPolicy
@@ -248,8 +249,9 @@ def test_a_wrong_fingerprint_is_not_retried(self_signed: str, pauses: list[float
 
 def test_an_older_urllib3_reads_its_own_way(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before 2.2 there was no ``read1()``. The deadline holds all the same."""
-    monkeypatch.delattr("urllib3.response.HTTPResponse.read1")
-    monkeypatch.delattr("urllib3.response.BaseHTTPResponse.read1")
+    for cls in HTTPResponse.__mro__:
+        if cls.__module__.startswith("urllib3") and "read1" in vars(cls):
+            monkeypatch.delattr(cls, "read1")
     script = serve(answer(201, b'{"id": 1}'), trickle)
     with RetryingClient(requests.Session(), policy=POLICY) as client:
         assert client.post(script.url).json() == {"id": 1}
