@@ -16,7 +16,7 @@ from typing import Any
 
 from django.core.exceptions import BadRequest
 from django.http import HttpResponse, JsonResponse
-from django.urls import path, re_path
+from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 from rest_framework.decorators import api_view, parser_classes
@@ -175,6 +175,7 @@ urlpatterns = [
     re_path(r"^(?:mixin)/(?s:.+)$", Mixin.as_view()),
     re_path(r"^(?:function|plain|async|form)/(?s:.+)$", plain(django)),
     *(path(f"fault/{name}/", view) for name, view in FAULTS.items()),
+    path("faults/", include("tests.proof.fuzz_faults")),
     path("bare/drf/", bare_drf),
     path("bare/django/", bare_django),
     path("keyed/drf/", idempotent(bare_drf)),

@@ -1,7 +1,6 @@
 """Security rows S18-S20, S22, S27, S28, S30: what tests elsewhere do not say yet.
 
-S21 is in ``tests/admin`` and ``tests/browser``. S17 has no test: there is no quota of keys, only
-the throttles of REST framework, which run before a key is claimed, and the purge.
+Which row has which tests is what ``tests/test_security_table.py`` finds out.
 """
 
 from __future__ import annotations
