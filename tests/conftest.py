@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from tests import verdicts
 from tests.orders import views
 from tests.sender import Sender
 
@@ -36,6 +37,13 @@ def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
     needed = "PostgreSQL or row locks" if connection.vendor == "sqlite" else "PostgreSQL"
     note = f"deselected: {count} that need {needed} (this is {connection.vendor})"
     return note if count else None
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    reports = (terminalreporter.stats.get(kind, ()) for kind in ("passed", "failed"))
+    calls = (report for some in reports for report in some if report.when == "call")
+    for line in verdicts.lines(calls):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,7 @@ from django.db import connections
 from tests.proof.bench import Site, Verdict
 from tests.proof.enumeration import enumerate_faults
 from tests.proof.pooler import pgbouncer, program
-
-_verdicts = pytest.StashKey[dict[str, tuple[Verdict, float]]]()
+from tests.verdicts import LINE, SUM
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -26,25 +25,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("proof")]
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    for name, (verdict, seconds) in config.stash.get(_verdicts, {}).items():
-        terminalreporter.write_line(
-            f"proof of {name}: {verdict.scenarios} scenarios, {verdict.fired} faults fired, "
-            f"{len(verdict.violations)} violations, usable again after {verdict.slowest:.2f} s "
-            f"at most, {seconds:.0f} s"
-        )
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """``tell(line)`` adds a verdict to the end of the run."""
+    return lambda line: request.node.user_properties.append((LINE, line))
 
 
 @pytest.fixture
 def judged(request: pytest.FixtureRequest) -> Callable[[str, Verdict], None]:
-    """``judged(name, verdict)`` adds a verdict to the summary and fails on a violation."""
+    """``judged(name, verdict)`` adds to the verdict of that name and fails on a violation."""
     started = time.perf_counter()
 
     def add(name: str, verdict: Verdict) -> None:
-        sums = request.config.stash.setdefault(_verdicts, {})
-        total, seconds = sums.get(name, (Verdict(), 0.0))
-        total += verdict
-        sums[name] = (total, seconds + time.perf_counter() - started)
+        counts = (verdict.scenarios, verdict.fired, len(verdict.violations))
+        times = (verdict.slowest, time.perf_counter() - started)
+        request.node.user_properties.append((SUM, (name, *counts, *times)))
         assert verdict.scenarios
         assert verdict.fired == verdict.scenarios
         assert not verdict.violations, "\n".join(verdict.violations[:20])

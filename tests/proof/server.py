@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PATIENCE = 20  # seconds
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -33,9 +34,12 @@ class Server:
         return sorted(found)
 
 
-def environment(url: str) -> dict[str, str]:
+def environment(url: str, *, plant: str = "", keep: int = 0) -> dict[str, str]:
+    """``plant`` names a mistake from ``plants``; connections are kept for ``keep`` seconds."""
     return {
         **os.environ,
+        "PROOF_PLANT": plant,
+        "PROOF_CONN_MAX_AGE": str(keep),
         "DATABASE_URL": url,
         "TEST_DB": "postgres",
         "DJANGO_SETTINGS_MODULE": "tests.proof.settings",
@@ -43,13 +47,13 @@ def environment(url: str) -> dict[str, str]:
 
 
 @contextmanager
-def gunicorn(url: str, workers: int) -> Iterator[Server]:
-    """Serve ``tests.served`` on the database at ``url``."""
+def gunicorn(url: str, workers: int, **options: Any) -> Iterator[Server]:
+    """Serve ``tests.proof.served`` on the database at ``url``; ``options`` as above."""
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-        options = ["--bind", f"fd://{listener.fileno()}", "--workers", str(workers), "--preload"]
+        arguments = ["--bind", f"fd://{listener.fileno()}", "--workers", str(workers), "--preload"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", *options, "tests.served:application"],
-            env=environment(url),
+            [sys.executable, "-m", "gunicorn", *arguments, "tests.proof.served:application"],
+            env=environment(url, **options),
             cwd=ROOT,
             pass_fds=[listener.fileno()],
             stdout=subprocess.DEVNULL,

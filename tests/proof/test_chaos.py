@@ -1,140 +1,101 @@
 """Everything fails at random, for seconds or for a night: the history stays clean.
 
-Workers are killed by SIGKILL, sessions terminated, PostgreSQL restarted at once, while clients
-retry until they have their answer. ``PROOF_CHAOS_SECONDS`` and ``PROOF_SEED`` choose the run.
+Workers are killed by SIGKILL, sessions terminated, PostgreSQL restarted at once, its disk fills
+up, its primary is lost and a replica promoted, while clients retry until they have their answer.
+``PROOF_CHAOS_SECONDS`` and ``PROOF_SEED`` choose the run.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import signal
-import threading
-import time
-import uuid
-from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import psycopg
 import pytest
 
-from tests.proof.cluster import Cluster, cluster
-from tests.proof.history import FINAL, History
-from tests.proof.server import Server, gunicorn
+from tests.proof.chaos import (
+    FAULTS,
+    Verdict,
+    fail_over,
+    fill_the_disk_before_the_store,
+    kill_a_worker,
+    strike,
+)
+from tests.proof.cluster import blank
+from tests.proof.full_disk import load
+from tests.proof.replicas import Pair, replicated
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
-SECONDS = float(os.environ.get("PROOF_CHAOS_SECONDS", "20"))
 USABLE_AGAIN = 5.0  # seconds after the last fault
-CLIENTS, WORKERS = 6, 3
-WAYS = [
-    f"/proof/{way}/"
-    for way in ("create", "nested", "on_commit", "returned", "swallow_sql", "plain", "async")
-]
 
 
-class Clients:
-    """Each makes one order after another, and asks for each until it is answered, and once more."""
-
-    def __init__(self, history: History, chance: random.Random) -> None:
-        self.history = history
-        self.stop = threading.Event()
-        self._seeds = [chance.randrange(2**32) for _ in range(CLIENTS)]
-
-    def work(self, number: int) -> None:
-        chance = random.Random(self._seeds[number])
-        while not self.stop.is_set():
-            key = str(uuid.UUID(int=chance.getrandbits(128), version=4))
-            way, provoke = chance.choice(WAYS), chance.random() < 0.1
-            while not self._final(way, key, provoke):
-                provoke = False
-                time.sleep(chance.uniform(0.01, 0.1))  # the client's back-off
-            self._final(way, key, False)
-
-    def _final(self, way: str, key: str, provoke: bool) -> bool:
-        operation = self.history.send(way, key, X_Provoke="fail" if provoke else "")
-        return operation.status in FINAL or operation.status == 422
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    with blank() as files, replicated(files) as pair:
+        load(pair.primary)
+        yield pair
 
 
-def kill_a_worker(server: Server, own: Cluster, chance: random.Random) -> bool:
-    workers = server.workers()
-    with suppress(ProcessLookupError):
-        if workers:
-            os.kill(chance.choice(workers), signal.SIGKILL)
-            return True
-    return False
+@pytest.fixture
+def chaos(pair: Pair, tell: Callable[[str], None]) -> Callable[..., Verdict]:
+    """``chaos(name, **options)`` strikes, tells the verdict and returns it."""
+
+    def run(name: str, **options: Any) -> Verdict:
+        seed = int(os.environ.get("PROOF_SEED", random.randrange(2**32)))
+        verdict = strike(pair, seed=seed, **options)
+        tell(f"{name}: {verdict}")
+        return verdict
+
+    return run
 
 
-def terminate_a_session(server: Server, own: Cluster, chance: random.Random) -> bool:
-    """One that is in a transaction if there is one at the moment."""
-    with own.connect() as direct:
-        found = direct.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
-            "AND backend_type = 'client backend' ORDER BY xact_start IS NULL, random() LIMIT 1"
-        ).fetchone()
-    return bool(found and found[0])
+def seconds(usual: float) -> float:
+    return float(os.environ.get("PROOF_CHAOS_SECONDS", usual))
 
 
-def restart_the_database(server: Server, own: Cluster, chance: random.Random) -> bool:
-    own.restart()
-    return True
+def check(verdict: Verdict) -> None:
+    assert not verdict.violations, verdict.violations[:10]
+    assert not any(failed.answers for failed in verdict.failed_over)
+    assert verdict.settled < USABLE_AGAIN
+    assert verdict.idle == 0
+    assert verdict.executed > len(FAULTS)
+    assert all(verdict.struck[fault.__name__] for fault in FAULTS)
 
 
-FAULTS: dict[Callable[..., bool], int] = {
-    kill_a_worker: 6,
-    terminate_a_session: 12,
-    restart_the_database: 2,
-}
-
-
-def test_chaos(capsys: Any) -> None:
+def test_chaos(chaos: Any) -> None:
     """0 lost, 0 doubled, 0 phantom or diverging answers, no key unusable for over five seconds."""
-    seed = int(os.environ.get("PROOF_SEED", random.randrange(2**32)))
-    chance, struck = random.Random(seed), Counter[str]()
-    with cluster() as own, gunicorn(own.url, WORKERS) as server:
-        history = History(server.port)
-        clients = Clients(history, chance)
-        with ThreadPoolExecutor(CLIENTS) as pool:
-            working = [pool.submit(clients.work, number) for number in range(CLIENTS)]
-            until = time.monotonic() + SECONDS
-            try:
-                while time.monotonic() < until:
-                    (fault,) = chance.choices(list(FAULTS), list(FAULTS.values()))
-                    with suppress(psycopg.OperationalError):
-                        struck[fault.__name__] += fault(server, own, chance)
-                    time.sleep(chance.uniform(0.05, 0.4))
-            finally:
-                last_fault = time.monotonic()
-                clients.stop.set()
-            for client in working:
-                client.result()
-        took = max(operation.ended for operation in history.operations) - last_fault
-        with own.connect() as direct:
-            violations = list(history.violations(asking(direct)))
-            idle = direct.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
-            ).fetchone()
-
-    keys = len({operation.key for operation in history.operations})
-    with capsys.disabled():
-        print(
-            f"\nchaos: seed {seed}, {SECONDS:.0f} s, {dict(struck)}, {keys} keys, "
-            f"{len(history.operations)} attempts {history.outcomes()}, "
-            f"{len(violations)} violations, settled after {took:.1f} s",
-            end=" ",
-        )
-    assert not violations, violations[:10]
-    assert all(struck[fault.__name__] for fault in FAULTS), struck
-    assert keys > CLIENTS
-    assert took < USABLE_AGAIN
-    assert idle == (0,)
+    check(chaos("chaos", faults=FAULTS, seconds=seconds(10)))
 
 
-def asking(direct: psycopg.Connection[Any]) -> Callable[..., list[tuple[Any, ...]]]:
-    def ask(statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        return direct.execute(statement, parameters).fetchall()
+@pytest.mark.proof
+def test_long_chaos(chaos: Any) -> None:
+    check(chaos("chaos", faults=FAULTS, seconds=seconds(600)))
 
-    return ask
+
+@pytest.mark.parametrize(
+    ("plant", "fault"),
+    [
+        ("store_some_time_later", kill_a_worker),
+        ("ignore_that_the_store_failed", fill_the_disk_before_the_store),
+        ("leave_commits_unflushed", fail_over),
+    ],
+)
+def test_a_planted_mistake_is_found(chaos: Any, plant: str, fault: Any) -> None:
+    """Negative controls: the same clients, the same checks, and a library that is wrong."""
+    name = f"chaos that must be noticed ({plant})"
+    verdict = chaos(name, plant=plant, faults={fault: 1}, seconds=1.5, pauses=(0.02, 0.1))
+
+    assert verdict.violations
+
+
+def test_a_replica_that_nobody_waits_for(chaos: Any, pair: Pair) -> None:
+    """Negative control: no library keeps what was answered, if the database does not."""
+    pair.wait_for_replica(False)
+
+    name = "chaos that must be noticed (an asynchronous replica)"
+    verdict = chaos(name, faults={fail_over: 1}, seconds=0)
+
+    assert verdict.violations
+    assert sum(failed.answers for failed in verdict.failed_over)

@@ -5,21 +5,18 @@ What is planted are the mistakes of other libraries. They exist in the forked wo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest
-from django.db import Error, connection, transaction
 
-from django_idempotency.models import IdempotencyKey
-from django_idempotency.responses import HttpCodec
-from django_idempotency.rows import KeyRows
-from django_idempotency.sql import statements_for
-from django_idempotency.store import Store
 from tests.proof.bench import Site, Verdict
 from tests.proof.enumeration import enumerate_faults
 from tests.proof.fault_proxy import Fault
+from tests.proof.plants import (
+    delete_the_claim_on_any_error,
+    ignore_that_the_store_failed,
+    lock_no_row,
+    render_after_the_commit,
+    store_in_a_transaction_of_its_own,
+)
 from tests.proof.twins import enumerate_twins
 
 pytestmark = [
@@ -27,66 +24,6 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.urls("tests.proof.urls"),
 ]
-
-
-def commit_now() -> None:
-    """Behind Django's back, which believes that its transaction goes on."""
-    connection.connection.commit()
-
-
-def render_after_the_commit() -> None:
-    dump = HttpCodec.dump
-
-    def late(self: Any, response: Any) -> Any:
-        commit_now()
-        return dump(self, response)
-
-    HttpCodec.dump = late  # type: ignore[method-assign]
-
-
-def store_in_a_transaction_of_its_own() -> None:
-    complete = Store.complete
-
-    def late(self: Any, *args: Any, **kwargs: Any) -> None:
-        commit_now()
-        complete(self, *args, **kwargs)
-
-    Store.complete = late  # type: ignore[method-assign]
-
-
-def lock_no_row() -> None:
-    """The other half: without the lock a response is stored only where there is none yet."""
-    KeyRows.lock = KeyRows.look  # type: ignore[method-assign]
-    texts = statements_for("default")
-    texts.store = texts.store.removesuffix(' AND "completed_at" IS NULL')
-
-
-def delete_the_claim_on_any_error() -> None:
-    exclusive = Store.exclusive
-
-    @contextmanager
-    def cleaning(self: Any, seen: Any) -> Iterator[Any]:
-        try:
-            with exclusive(self, seen) as record:
-                yield record
-        except Exception:
-            connection.close()
-            IdempotencyKey.objects.filter(pk=self.request.id).delete()
-            raise
-
-    Store.exclusive = cleaning  # type: ignore[method-assign]
-
-
-def ignore_that_the_store_failed() -> None:
-    complete = Store.complete
-
-    def careless(self: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            complete(self, *args, **kwargs)
-        except (Error, transaction.TransactionManagementError):
-            transaction.set_rollback(True)
-
-    Store.complete = careless  # type: ignore[method-assign]
 
 
 def kills(fault: Fault) -> bool:

@@ -35,6 +35,8 @@ def found(operations: list[Operation], orders: dict[int, int], stored: Any) -> l
         ([FAILED], NONE, [(None, None)]),
         ([LOST], NONE, []),
         ([LOST], ONE, [(201, BODY)]),
+        ([UNKNOWN], ONE, [(201, BODY)]),
+        ([UNKNOWN], NONE, [(None, None)]),
         ([UNKNOWN, AGAIN], ONE, [(201, BODY)]),
     ],
 )
