@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,8 @@ from typing import Any
 import django
 from django.core.management import call_command
 
+from benchmarks.digest import ID, RAW
+from benchmarks.report import say
 from tests.pg_launcher import Cluster
 
 GOAL = 300  # ms
@@ -33,8 +34,7 @@ INSERT INTO django_idempotency_idempotencykey (
   request_id, seed, attempts, created_at, expires_at, completed_at, duration_ms,
   response_status, response_headers, response_body)
 SELECT
-  encode(set_byte(set_byte(raw, 6, get_byte(raw, 6) & 15 | 128),
-    8, get_byte(raw, 8) & 63 | 128), 'hex')::uuid,
+  {id},
   scope, key, repeat('ab', 32), 'POST', path, route,
   '{"fields":{"@method":"0a1b2c3d4e5f","account":"0a1b2c3d4e5f","amount":"0a1b2c3d4e5f"}}',
   '192.0.2.10', 'shop-app/2.10 (Linux)', 'req-' || n, gen_random_uuid(), 1,
@@ -51,8 +51,7 @@ FROM (SELECT n, n % 200 <> 7 AS done,
   (ARRAY['/payments/', '/orders/', '/payments/' || n || '/refunds/'])[1 + n % 3] AS path,
   (ARRAY['payments/', 'orders/', 'payments/<int:pk>/refunds/'])[1 + n % 3] AS route
   FROM generate_series(1, {keys}) AS n) AS made
-CROSS JOIN LATERAL (SELECT substring(sha256(convert_to(key, 'UTF8')) for 8) || substring(sha256(
-  convert_to(length(scope) || ':' || scope || key, 'UTF8')) for 8) AS raw) AS digests"""
+CROSS JOIN LATERAL ({raw}) AS digests"""
 
 # Two events for each key in order, of the kinds in which they come: mostly replays.
 EVENTS = """
@@ -99,11 +98,6 @@ def main() -> None:
         measure(list(pages(options.keys)))
 
 
-def say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
 def fill(*, keys: int, events: int) -> None:
     from django.db import connection
 
@@ -111,6 +105,7 @@ def fill(*, keys: int, events: int) -> None:
     with connection.cursor() as cursor:
         for statement in (KEYS, EVENTS, TALLIES):
             text = statement.replace("{keys}", str(keys)).replace("{each}", str(events - 1))
+            text = text.replace("{id}", ID).replace("{raw}", RAW)
             cursor.execute(text)
         cursor.execute("VACUUM ANALYZE")
     say(f"{keys:,} keys, {keys * events:,} events in {time.perf_counter() - began:.0f} s")

@@ -10,7 +10,6 @@ import cProfile
 import io
 import logging
 import pstats
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from rest_framework.authtoken.models import Token
 
 from benchmarks import views
 from benchmarks.models import Account
+from benchmarks.report import say
 from django_idempotency.models import IdempotencyKey
 
 ACCOUNTS = 100
@@ -160,7 +160,7 @@ def compare(*, rounds: int, warmup: int) -> None:
     bench.count_statements()
     bench.time(rounds=rounds, warmup=warmup)
     bench.weigh_log()
-    _print(_header(rounds), "", *_table(bench), "", *_storage(), "", *_budgets(bench))
+    say(_header(rounds), "", *_table(bench), "", *_storage(), "", *_budgets(bench))
 
 
 def profile(name: str, *, requests: int) -> None:
@@ -175,9 +175,9 @@ def profile(name: str, *, requests: int) -> None:
     for request in prepared:
         variant.view(request)
     profiler.disable()
-    _print(f"{requests} x {name}, by own time", _functions(profiler, "tottime", 25))
-    _print("The package's own functions, by time including what they call")
-    _print(_functions(profiler, "cumulative", "django_idempotency", 40))
+    say(f"{requests} x {name}, by own time", _functions(profiler, "tottime", 25))
+    say("The package's own functions, by time including what they call")
+    say(_functions(profiler, "cumulative", "django_idempotency", 40))
 
 
 def _functions(profiler: cProfile.Profile, order: str, *restrictions: str | int) -> str:
@@ -188,10 +188,6 @@ def _functions(profiler: cProfile.Profile, order: str, *restrictions: str | int)
 
 
 # -- the report
-
-
-def _print(*lines: str) -> None:
-    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def _header(rounds: int) -> str:
