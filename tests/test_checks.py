@@ -132,7 +132,6 @@ def test_an_unknown_setting_gets_a_suggestion(settings: Any) -> None:
         ({"RETENTION": 3600}, "must be a datetime.timedelta", "Write timedelta(seconds=3600)."),
         ({"REDACT": "pan"}, "list, tuple or set", "Write ['pan']."),
     ],
-    ids=str,
 )
 def test_the_hint_says_what_to_write(settings: Any, setting: Any, said: str, hint: str) -> None:
     """Why a path cannot be imported; the value in the form that it should have."""
