@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.http import HttpResponse
 from django.urls import include, path
 from django.utils.decorators import method_decorator
@@ -113,8 +114,11 @@ def test_a_handler_may_be_listed_by_its_method(settings: Any) -> None:
     assert found(settings, path("", Listed.as_view())) == []
 
 
-def test_a_view_of_which_nothing_is_protected_is_an_error(settings: Any) -> None:
+def test_a_view_of_which_nothing_is_protected_is_an_error(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the mixin, by the decorator, on Django's views and on ninja's operations."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", False)  # or E010 speaks, too
 
     class Gone(IdempotentMixin, generics.DestroyAPIView):
         queryset = Order.objects.all()

@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
 
-from django_idempotency.conf import Settings, get_settings, problems
 from django_idempotency.mixins import IdempotentMixin
 from django_idempotency.policy import misspelled
 
-__all__ = ["Route", "misnamed", "routes_of", "unreached", "unreached_handlers", "unreached_whole"]
+from .configuration import in_force
+
+__all__ = [
+    "Route",
+    "is_wrapped",
+    "misnamed",
+    "routes_of",
+    "unreached",
+    "unreached_handlers",
+    "unreached_whole",
+]
 
 Route = tuple[str, str]  # a method, and the name of the handler or action that it leads to
 
@@ -63,8 +71,14 @@ def unreached(cls: Any, routes: set[Route]) -> Iterator[CheckMessage]:
 def unreached_handlers(cls: Any) -> Iterator[CheckMessage]:
     """E011, for handlers of a Django view that are decorated one by one."""
     for method, name in sorted(routes_of(cls)):
-        if hasattr(getattr(cls, name), "idempotency_policy"):
+        if is_wrapped(getattr(cls, name)):
             yield from _missed(f"{cls.__name__}.{name} is decorated", {method})
+
+
+def is_wrapped(member: Any) -> bool:
+    """Whether ``@idempotent`` runs this method itself and has not only marked it for the mixin."""
+    marked = hasattr(member, "idempotency_needs_mixin")
+    return hasattr(member, "idempotency_policy") and not marked
 
 
 def unreached_whole(
@@ -93,9 +107,7 @@ def _missed(what: str, methods: set[str]) -> Iterator[CheckMessage]:
 
 
 def _protected() -> frozenset[str]:
-    """METHODS; the default while the settings are wrong, which is E001's or E002's matter."""
-    wrong = any(problems(getattr(settings, "IDEMPOTENCY", {})))
-    return frozenset((Settings() if wrong else get_settings()).METHODS)
+    return frozenset(in_force().METHODS)
 
 
 def _error(message: str, number: str, *, hint: str | None = None) -> CheckMessage:
