@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from functools import partial, wraps
 from http import HTTPStatus
@@ -29,6 +30,7 @@ from .incoming import settings_policy
 from .mixins import IdempotentMixin
 from .placement import (
     BELOW_API_VIEW,
+    NEEDS_MIXIN,
     NO_REQUEST,
     ON_CLASS,
     ON_DISPATCH,
@@ -86,7 +88,8 @@ def _decorated(view: Any, policy: Policy) -> Any:
     if isinstance(view, type):
         raise TypeError(ON_CLASS.format(cure=cure_for(view)))
     if not callable(view):
-        msg = f"@idempotent decorates views, not {view!r}; its arguments have names: required=True."
+        what = reprlib.repr(view)
+        msg = f"@idempotent decorates views, not {what}; its arguments have names: required=True."
         raise TypeError(msg)
     cls = getattr(view, "cls", None)
     _refuse_second(view, cls)
@@ -147,7 +150,7 @@ def _marked(method: Any, policy: Policy) -> Any:
 
     wrapper: Any = amarked if iscoroutinefunction(method) else marked
     wrapper.idempotency_policy = policy
-    wrapper.idempotency_needs_mixin = True  # the checks look for it
+    setattr(wrapper, NEEDS_MIXIN, True)  # the checks look for it
     return wrapper
 
 
@@ -198,10 +201,10 @@ def _owner_of(view: Any) -> Any:
 
 def _respond(request: Any, execute: Any, policy: Policy, view: Any) -> HttpResponseBase:
     if isinstance(request, Request):
-        raise ImproperlyConfigured(BELOW_API_VIEW.format(name=view.__qualname__))
+        raise ImproperlyConfigured(BELOW_API_VIEW.format(name=_name_of(view)))
     if not isinstance(request, HttpRequest):
         kind = type(request).__name__
-        raise ImproperlyConfigured(NO_REQUEST.format(name=view.__qualname__, kind=kind))
+        raise ImproperlyConfigured(NO_REQUEST.format(name=_name_of(view), kind=kind))
     settings = get_settings()
     cast("Any", request).idempotency = None  # until there is a key, and it has been claimed
     if request.method not in settings.METHODS:
@@ -218,7 +221,9 @@ def _name_of(view: Any) -> str:
     """How errors name a view: a function, a class behind method_decorator(), an operation."""
     owner = _owner_of(view)
     if owner is None:
-        return str(view.__qualname__)
+        while isinstance(view, partial):
+            view = view.func
+        return str(getattr(view, "__qualname__", type(view).__qualname__))
     operation = getattr(owner, "view_func", None)
     return str(type(owner).__name__ if operation is None else operation.__qualname__)
 

@@ -164,6 +164,9 @@ class IdempotentMixin:
             setattr(self, method.lower(), self._refuse)
 
     def _refuse(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        # With DEBUG REST framework asks for it even when it cannot answer.
+        found = cast("Any", self).perform_content_negotiation(request, force=True)
+        request.accepted_renderer, request.accepted_media_type = found
         raise ImproperlyConfigured(WITHOUT_INITIAL.format(name=type(self).__name__))
 
     def _policy(self, method: str) -> Policy | None:

@@ -16,6 +16,7 @@ from .policy import Policy, misspelled
 __all__ = [
     "BELOW_API_VIEW",
     "HOOKS",
+    "NEEDS_MIXIN",
     "NO_REQUEST",
     "ON_CLASS",
     "ON_DISPATCH",
@@ -29,6 +30,7 @@ __all__ = [
     "refuse_mistakes",
 ]
 
+NEEDS_MIXIN = "idempotency_needs_mixin"  # the attribute of a method that carries a policy only
 PREFIXES = ("idempotency_", "get_idempotency_")  # names of a view that can only mean the mixin
 _PREFIX = PREFIXES[0]
 HOOKS = {  # of the policy's choices, those that are methods of the mixin
@@ -64,7 +66,7 @@ ON_CLASS = "@idempotent does not decorate classes: {cure}"
 ON_DISPATCH = (
     "{name} is a DRF view, and method_decorator(idempotent) on its {method} would answer before "
     "authentication and permissions. Use IdempotentMixin; for the policy of one method write "
-    "@idempotent on that method, without method_decorator and above nothing that lacks "
+    "@idempotent on that method, without method_decorator; decorators below it must use "
     "functools.wraps."
 )
 

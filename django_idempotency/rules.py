@@ -34,6 +34,7 @@ _NAMES = "must be a list, tuple or set of strings"
 _PATH = "a function that takes the request, or the dotted path of one"
 _DURATION = "must be a datetime.timedelta"
 
+UUID = "uuid"  # stands for the form of one, in KEY_PATTERN
 LONGEST = timedelta(days=36_500)  # a century; the databases' calendars end some time
 
 Rule = Callable[[Any], "str | None"]  # what is wrong with a value; None = nothing
@@ -45,6 +46,8 @@ def cure(wrong: str, value: Any) -> str:
         return f"Write [{value!r}]."
     if wrong == _DURATION and isinstance(value, (int, float)):
         return f"Write timedelta(seconds={value})."
+    if isinstance(value, str) and value.lower() == UUID:
+        return f"Write {UUID!r}."
     if wrong.endswith(_PATH) and isinstance(value, str):
         try:
             import_string(value)
@@ -128,11 +131,11 @@ def statuses(value: Any) -> str | None:
 
 
 def pattern(value: Any) -> str | None:
-    if value is None or value == "uuid":
+    if value is None or value == UUID:
         return None
     try:
         # In other letters the word would be an expression that no key fits.
-        if isinstance(value, str) and value.lower() != "uuid":
+        if isinstance(value, str) and value.lower() != UUID:
             re.compile(value)
             return None
     except re.error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -88,6 +89,22 @@ class AsyncHandler(View):
         return JsonResponse({"id": order.pk}, status=201)
 
 
+class Callable:
+    def __call__(self, request: Any, **kwargs: Any) -> Any:
+        return place(request) if request.content_type == "application/json" else None
+
+    method = __call__
+
+
+CALLABLES = {
+    "partial": (partial(Callable().method, sku="tea"), "Callable"),
+    "instance": (Callable(), "Callable"),
+    "bound": (Callable().method, "Callable"),
+    "lambda": (lambda request: Callable()(request), "<lambda>"),
+    "part": (partial(partial(lambda request, sku: Callable()(request)), sku="tea"), "<lambda>"),
+}
+
+
 @idempotent(redact_response=lambda body, content_type: b"short")
 def redacted(request: Any) -> HttpResponse:
     response = place(request)
@@ -111,6 +128,7 @@ urlpatterns = [
     path("redacted/", redacted),
     path("unredacted/", unredacted),
     path("plain/", idempotent(place)),
+    *(path(f"{name}/", csrf_exempt(idempotent(view))) for name, (view, _) in CALLABLES.items()),
 ]
 
 
@@ -136,9 +154,13 @@ def loud(send: Any) -> Any:
 # -- views
 
 
+@pytest.mark.parametrize("debug", [True, False])
 @pytest.mark.parametrize("keyed", [True, False])
-def test_an_initial_without_super_runs_nothing(loud: Any, keyed: bool) -> None:
+def test_an_initial_without_super_runs_nothing(
+    loud: Any, settings: Any, keyed: bool, debug: bool
+) -> None:
     """Neither who is there nor the key would have been asked about."""
+    settings.DEBUG = debug
     key = new_key() if keyed else None
 
     with pytest.raises(ImproperlyConfigured, match=r"Forgetful has an initial\(\).*Call it first"):
@@ -172,6 +194,17 @@ def test_a_function_that_is_no_view_runs_nothing() -> None:
         charge(Order(), 5)
     with pytest.raises(ImproperlyConfigured, match=r"Service is no view"):
         Service().charge(5)
+
+
+@pytest.mark.parametrize("kind", sorted(CALLABLES))
+def test_whatever_can_be_called_can_be_decorated(loud: Any, kind: str) -> None:
+    """Errors have a name for it, too."""
+    key = new_key()
+    assert [loud(f"/{kind}/", key=key).status_code for _ in range(2)] == [201, 201]
+    assert Order.objects.count() == 1
+
+    with pytest.raises(TypeError, match=rf"{CALLABLES[kind][1]}: an idempotent view must return"):
+        loud(f"/{kind}/", key=new_key(), content_type="text/plain")
 
 
 @pytest.mark.parametrize("keyed", [True, False])
@@ -338,7 +371,7 @@ def test_a_time_to_wait_without_waiting_is_warned_about(settings: Any) -> None:
         ({"NEVER_STORE": {201}}, "default"),
         ({"NEVER_STORE": {302, 429}}, "default"),
         ({"KEY_PATTERN": b"[a-f]+"}, "default"),
-        ({"KEY_PATTERN": "UUID"}, "default"),
+        ({"KEY_PATTERN": "UUID"}, "Write 'uuid'."),
         ({"DOCS_URL": "https://shop.example/problems"}, "default"),
         ({"RETENTION": timedelta.max}, "default"),
         ({"WAIT": timedelta.max}, "default"),

@@ -104,6 +104,18 @@ def test_only_what_a_request_leads_to_can_be_listed(settings: Any, name: str) ->
     assert "create" in text  # guessed, or among the names that there are
 
 
+@pytest.mark.parametrize("name", ["perform_create", "dispatch", "get_queryset"])
+def test_only_what_a_request_leads_to_can_be_marked(settings: Any, name: str) -> None:
+    """E009: the policy of such a method would count nowhere."""
+    usual = getattr(Orders, name)
+    marked = idempotent(required=True)(lambda self, *args, **kwargs: usual(self, *args, **kwargs))
+
+    ((number, text),) = found(settings, routed(type("Marked", (Orders,), {name: marked})))
+
+    assert number == "E009"
+    assert text.startswith(f"@idempotent stands on Marked.{name}, which is no action or handler")
+
+
 def test_a_handler_may_be_listed_by_its_method(settings: Any) -> None:
     """As the documents say of views without actions."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from django.core import checks
 from django.core.checks import CheckMessage
 
 from django_idempotency.mixins import IdempotentMixin
+from django_idempotency.placement import NEEDS_MIXIN
 from django_idempotency.policy import misspelled
 
 from .configuration import in_force
@@ -38,19 +40,18 @@ def routes_of(cls: Any, actions: dict[str, str] | None = None) -> set[Route]:
 
 
 def misnamed(cls: Any, routes: Iterable[Route]) -> Iterator[CheckMessage]:
-    """E009: ``idempotency_actions`` names what no request can lead to."""
+    """E009: ``idempotency_actions`` names, or a mark is on, what no request can lead to."""
     known = {name for _, name in routes}
     if hasattr(cls, "get_extra_actions"):
         known |= {name for name in _STANDARD if hasattr(cls, name)}
         known |= {action.__name__ for action in cls.get_extra_actions()}
-    for name in cls.idempotency_actions or ():
+    listed, named = cls.idempotency_actions or (), f"{cls.__name__}.idempotency_actions names"
+    marked = [name for name in dir(cls) if hasattr(getattr(cls, name, None), NEEDS_MIXIN)]
+    asked = [(f"@idempotent stands on {cls.__name__}.{name}", name) for name in marked]
+    for asks, name in chain([(f"{named} {name!r}", name) for name in listed], asked):
         if name not in known:
             has = misspelled(name, known) or f" It has {', '.join(sorted(known))}."
-            yield _error(
-                f"{cls.__name__}.idempotency_actions names {name!r}, which is no action or handler "
-                f"of {cls.__name__}.{has}",
-                "E009",
-            )
+            yield _error(f"{asks}, which is no action or handler of {cls.__name__}.{has}", "E009")
 
 
 def unreached(cls: Any, routes: set[Route]) -> Iterator[CheckMessage]:
@@ -77,8 +78,7 @@ def unreached_handlers(cls: Any) -> Iterator[CheckMessage]:
 
 def is_wrapped(member: Any) -> bool:
     """Whether ``@idempotent`` runs this method itself and has not only marked it for the mixin."""
-    marked = hasattr(member, "idempotency_needs_mixin")
-    return hasattr(member, "idempotency_policy") and not marked
+    return hasattr(member, "idempotency_policy") and not hasattr(member, NEEDS_MIXIN)
 
 
 def unreached_whole(

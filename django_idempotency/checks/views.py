@@ -18,6 +18,7 @@ from django_idempotency.mixins import IdempotentMixin
 from django_idempotency.models import IdempotencyKey
 from django_idempotency.placement import (
     BELOW_API_VIEW,
+    NEEDS_MIXIN,
     ON_DISPATCH,
     PREFIXES,
     WITHOUT_MIXIN,
@@ -169,7 +170,7 @@ def _below_api_view(cls: Any) -> Iterator[CheckMessage]:
 def _unmixed(cls: type) -> Iterator[CheckMessage]:
     """What asks for the mixin in a class, of REST framework or not, that has none."""
     for name in dir(cls):
-        marked = hasattr(getattr(cls, name, None), "idempotency_needs_mixin")
+        marked = hasattr(getattr(cls, name, None), NEEDS_MIXIN)
         if marked or name.startswith(PREFIXES):
             asks = f"{cls.__name__}.{name} {'is marked @idempotent' if marked else 'is set'}"
             yield _error(WITHOUT_MIXIN.format(asks=asks, cure=cure_for(cls)), "E007")
