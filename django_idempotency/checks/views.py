@@ -171,7 +171,7 @@ def _unmixed(cls: type) -> Iterator[CheckMessage]:
     """What asks for the mixin in a class, of REST framework or not, that has none."""
     for name in dir(cls):
         marked = hasattr(getattr(cls, name, None), NEEDS_MIXIN)
-        if marked or name.startswith(PREFIXES):
+        if marked or (name.startswith(PREFIXES) and hasattr(IdempotentMixin, name)):
             asks = f"{cls.__name__}.{name} {'is marked @idempotent' if marked else 'is set'}"
             yield _error(WITHOUT_MIXIN.format(asks=asks, cure=cure_for(cls)), "E007")
 
