@@ -41,7 +41,7 @@ def routes_of(cls: Any, actions: dict[str, str] | None = None) -> set[Route]:
 
 def misnamed(cls: Any, routes: Iterable[Route]) -> Iterator[CheckMessage]:
     """E009: ``idempotency_actions`` names, or a mark is on, what no request can lead to."""
-    known = {name for _, name in routes}
+    known = {name for method, name in routes if method not in _BY_THE_WAY}
     if hasattr(cls, "get_extra_actions"):
         known |= {name for name in _STANDARD if hasattr(cls, name)}
         known |= {action.__name__ for action in cls.get_extra_actions()}
