@@ -90,7 +90,7 @@ class Settings:
     EXPOSE_EXPIRY: bool = _setting(default=False, rule=rules.boolean)
     ERROR_FORMAT: str = _setting("problem", rules.one_of("problem", "drf"))
     DOCS_URL: str = _setting(
-        "https://django-idempotency.readthedocs.io/en/latest/problems/", rules.text
+        "https://django-idempotency.readthedocs.io/en/latest/problems/", rules.address
     )
 
     @property
@@ -132,6 +132,7 @@ def _single(configured: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _together(configured: Mapping[str, Any]) -> Iterator[Problem]:
     """Values that are sound and make no sense beside each other: no key could be valid."""
+    yield from _silenced(configured)
     least, most, pattern = (
         configured.get(name, _default(name))
         for name in ("KEY_MIN_LENGTH", "KEY_MAX_LENGTH", "KEY_PATTERN")
@@ -144,12 +145,34 @@ def _together(configured: Mapping[str, Any]) -> Iterator[Problem]:
             "Swap them, or leave one of them out.",
             False,
         )
-    elif pattern == "uuid" and not least <= UUID_LENGTH <= most:
+        return
+    if pattern == "uuid" and not least <= UUID_LENGTH <= most:
         yield Problem(
             "KEY_PATTERN",
             f"IDEMPOTENCY['KEY_PATTERN'] is 'uuid', which takes {UUID_LENGTH} characters, and the "
             f"allowed lengths are {least} to {most}, so that no key can be valid.",
             "Leave KEY_MIN_LENGTH and KEY_MAX_LENGTH out.",
+            False,
+        )
+
+
+def _silenced(configured: Mapping[str, Any]) -> Iterator[Problem]:
+    """Settings that a callable beside them leaves without effect."""
+    scope = configured.get("SCOPE", "user")
+    if configured.get("ANONYMOUS", "shared") != "shared" and scope not in ("user", "user+route"):
+        yield Problem(
+            "ANONYMOUS",
+            "IDEMPOTENCY['ANONYMOUS'] has no effect, because the callable in SCOPE decides.",
+            "Leave ANONYMOUS out. To refuse visitors, raise "
+            "django_idempotency.exceptions.AnonymousRefused in the callable.",
+            False,
+        )
+    if configured.get("FINGERPRINT") is not None and configured.get("FINGERPRINT_HEADERS"):
+        yield Problem(
+            "FINGERPRINT_HEADERS",
+            "IDEMPOTENCY['FINGERPRINT_HEADERS'] has no effect, because the callable in FINGERPRINT "
+            "decides what is compared.",
+            "Leave FINGERPRINT_HEADERS out, and read the headers in the callable.",
             False,
         )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from functools import partial, wraps
 from http import HTTPStatus
+from inspect import isawaitable
 from types import FunctionType
 from typing import Any, TypeVar, cast, overload
 
@@ -15,7 +17,7 @@ from django.core.exceptions import (
     PermissionDenied,
     SuspiciousOperation,
 )
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -26,9 +28,20 @@ from .exceptions import Undone
 from .foreign import as_operation
 from .incoming import settings_policy
 from .mixins import IdempotentMixin
-from .placement import BELOW_API_VIEW, ON_CLASS, ON_DISPATCH, TWICE, WITHOUT_MIXIN, cure_for
+from .placement import (
+    BELOW_API_VIEW,
+    NEEDS_MIXIN,
+    NO_REQUEST,
+    ON_CLASS,
+    ON_DISPATCH,
+    ON_OPERATION,
+    TWICE,
+    WITHOUT_MIXIN,
+    cure_for,
+)
 from .policy import Policy
 from .respond import respond
+from .responses import NOT_RAISED
 from .transactions import atomic_requests, own_transactions
 
 __all__ = ["idempotent"]
@@ -75,12 +88,15 @@ def _decorated(view: Any, policy: Policy) -> Any:
     if isinstance(view, type):
         raise TypeError(ON_CLASS.format(cure=cure_for(view)))
     if not callable(view):
-        msg = f"@idempotent decorates views, not {view!r}; its arguments have names: required=True."
+        what = reprlib.repr(view)
+        msg = f"@idempotent decorates views, not {what}; its arguments have names: required=True."
         raise TypeError(msg)
     cls = getattr(view, "cls", None)
     _refuse_second(view, cls)
     if isinstance(cls, type) and issubclass(cls, APIView):
         return _as_mixin(view, cls, policy)
+    if hasattr(view, "_ninja_operation"):
+        raise TypeError(ON_OPERATION.format(name=view.__qualname__))
     if _is_method(view):
         return _marked(view, policy)
     return _wrapped(view, policy)
@@ -134,7 +150,7 @@ def _marked(method: Any, policy: Policy) -> Any:
 
     wrapper: Any = amarked if iscoroutinefunction(method) else marked
     wrapper.idempotency_policy = policy
-    wrapper.idempotency_needs_mixin = True  # the checks look for it
+    setattr(wrapper, NEEDS_MIXIN, True)  # the checks look for it
     return wrapper
 
 
@@ -144,7 +160,12 @@ def _wrapped(view: Any, policy: Policy) -> Any:
     An async view runs on its loop while ``respond`` waits in the request's thread; its ORM
     calls come back to that thread, so they share the connection and the transaction.
     """
-    _refuse_dispatch(view)
+    owner = _owner_of(view)
+    if isinstance(owner, APIView):
+        msg = ON_DISPATCH.format(name=type(owner).__name__, method=view.__name__)
+        raise ImproperlyConfigured(msg)
+    # The dispatch() of an async class is a function that returns a coroutine.
+    is_async = iscoroutinefunction(view) or getattr(owner, "view_is_async", False)
     operation = as_operation(view)
     run = view if operation is None else operation.run
     check = None if operation is None else operation.check
@@ -159,28 +180,33 @@ def _wrapped(view: Any, policy: Policy) -> Any:
     async def ainner(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if check is not None and (refused := await check(request)):
             return cast("HttpResponseBase", refused)
-        execute = partial(async_to_sync(run), request, *args, **kwargs)
+        execute = partial(async_to_sync(_awaited), run, request, *args, **kwargs)
         return await sync_to_async(_respond)(request, execute, policy, view)
 
-    wrapper: Any = own_transactions(ainner if iscoroutinefunction(view) else inner)
+    wrapper: Any = own_transactions(ainner if is_async else inner)
     wrapper.idempotency_policy = policy
     return wrapper
 
 
-def _refuse_dispatch(view: Any) -> None:
+async def _awaited(run: Any, *args: Any, **kwargs: Any) -> Any:
+    answer = run(*args, **kwargs)
+    return await answer if isawaitable(answer) else answer
+
+
+def _owner_of(view: Any) -> Any:
+    """The instance behind a bound method, which method_decorator() passes as a partial."""
     bound = getattr(getattr(view, "__wrapped__", None), "__self__", None)
-    func = getattr(view, "func", None)  # method_decorator passes a partial of the bound method
-    owner = getattr(func, "__self__", bound)
-    if isinstance(owner, APIView):
-        msg = ON_DISPATCH.format(name=type(owner).__name__, method=view.__name__)
-        raise ImproperlyConfigured(msg)
+    return getattr(getattr(view, "func", view), "__self__", bound)
 
 
 def _respond(request: Any, execute: Any, policy: Policy, view: Any) -> HttpResponseBase:
     if isinstance(request, Request):
-        raise ImproperlyConfigured(BELOW_API_VIEW.format(name=view.__qualname__))
+        raise ImproperlyConfigured(BELOW_API_VIEW.format(name=_name_of(view)))
+    if not isinstance(request, HttpRequest):
+        kind = type(request).__name__
+        raise ImproperlyConfigured(NO_REQUEST.format(name=_name_of(view), kind=kind))
     settings = get_settings()
-    request.idempotency = None  # until there is a key, and it has been claimed
+    cast("Any", request).idempotency = None  # until there is a key, and it has been claimed
     if request.method not in settings.METHODS:
         return _plain(execute)
     whole = policy.over(settings_policy(settings))
@@ -193,9 +219,11 @@ def _respond(request: Any, execute: Any, policy: Policy, view: Any) -> HttpRespo
 
 def _name_of(view: Any) -> str:
     """How errors name a view: a function, a class behind method_decorator(), an operation."""
-    owner = getattr(getattr(view, "func", view), "__self__", None)
+    owner = _owner_of(view)
     if owner is None:
-        return str(view.__qualname__)
+        while isinstance(view, partial):
+            view = view.func
+        return str(getattr(view, "__qualname__", type(view).__qualname__))
     operation = getattr(owner, "view_func", None)
     return str(type(owner).__name__ if operation is None else operation.__qualname__)
 
@@ -203,7 +231,10 @@ def _name_of(view: Any) -> str:
 def _plain(execute: Any) -> HttpResponseBase:
     try:
         with atomic_requests():
-            return cast("HttpResponseBase", execute())
+            answer = execute()
+            if isinstance(answer, Undone):
+                raise TypeError(NOT_RAISED)
+            return cast("HttpResponseBase", answer)
     except Undone as undone:
         return cast("HttpResponseBase", undone.response)
 

@@ -8,6 +8,7 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import async_to_sync, sync_to_async
+from django.core.exceptions import ImproperlyConfigured
 from rest_framework.exceptions import NotAcceptable
 from rest_framework.renderers import BrowsableAPIRenderer
 from rest_framework.views import set_rollback
@@ -17,7 +18,7 @@ from .conf import get_settings
 from .content import default_fingerprint
 from .exceptions import Undone
 from .incoming import sent_key, settings_policy
-from .placement import HOOKS, refuse_mistakes
+from .placement import HOOKS, WITHOUT_INITIAL, refuse_mistakes
 from .policy import Policy
 from .redaction import redacted
 from .respond import respond
@@ -109,6 +110,7 @@ class IdempotentMixin:
         cast("Any", request).idempotency = None  # until there is a key, and it has been claimed
         parent = partial(cast("APIView", super()).dispatch, request, *args, **kwargs)
         keyed = self._carries_key(request)
+        self._arm(request.method or "")
         if getattr(self, "view_is_async", False):
             return cast("HttpResponseBase", self._adispatch(request, parent, keyed=keyed))
         if not keyed:
@@ -149,9 +151,23 @@ class IdempotentMixin:
         if policy is None:
             return
         name = cast("str", request.method).lower()
+        if "_idempotency_handler" in self.__dict__:
+            setattr(self, name, self._idempotency_handler)
         handler = getattr(self, name)
         run = self._arun if iscoroutinefunction(handler) else self._run
         setattr(self, name, partial(run, handler, policy))
+
+    def _arm(self, method: str) -> None:
+        """Let the handler refuse to run, unprotected as it is, until initial() has been here."""
+        if self._policy(method) is not None:
+            self._idempotency_handler = getattr(self, method.lower())
+            setattr(self, method.lower(), self._refuse)
+
+    def _refuse(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        # With DEBUG REST framework asks for it even when it cannot answer.
+        found = cast("Any", self).perform_content_negotiation(request, force=True)
+        request.accepted_renderer, request.accepted_media_type = found
+        raise ImproperlyConfigured(WITHOUT_INITIAL.format(name=type(self).__name__))
 
     def _policy(self, method: str) -> Policy | None:
         """The policy of the handler that a method leads to; None = not protected."""

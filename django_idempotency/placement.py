@@ -16,16 +16,21 @@ from .policy import Policy, misspelled
 __all__ = [
     "BELOW_API_VIEW",
     "HOOKS",
+    "NEEDS_MIXIN",
+    "NO_REQUEST",
     "ON_CLASS",
     "ON_DISPATCH",
+    "ON_OPERATION",
     "PREFIXES",
     "TWICE",
+    "WITHOUT_INITIAL",
     "WITHOUT_MIXIN",
     "cure_for",
     "is_django_view",
     "refuse_mistakes",
 ]
 
+NEEDS_MIXIN = "idempotency_needs_mixin"  # the attribute of a method that carries a policy only
 PREFIXES = ("idempotency_", "get_idempotency_")  # names of a view that can only mean the mixin
 _PREFIX = PREFIXES[0]
 HOOKS = {  # of the policy's choices, those that are methods of the mixin
@@ -43,12 +48,26 @@ BELOW_API_VIEW = (
     "the response. Put it above: @idempotent, then @api_view."
 )
 WITHOUT_MIXIN = "{asks}, and nothing acts on that: {cure}"
+WITHOUT_INITIAL = (
+    "{name} has an initial() that does not call super().initial(), where REST framework asks who "
+    "is there and what is allowed, and where IdempotentMixin acts. Call it first."
+)
+ON_OPERATION = (
+    "{name} is registered with django-ninja already, which would never call what @idempotent makes "
+    "of it. Write @decorate_view(idempotent) in its place."
+)
+NO_REQUEST = (
+    "@idempotent decorates views, and {name} was called with {kind} in place of a request. If it "
+    "is a method, its first parameter must be named self, and each decorator below @idempotent "
+    "must use functools.wraps."
+)
 TWICE = "{name} is protected already, so this @idempotent has no place there. {cure}"
 ON_CLASS = "@idempotent does not decorate classes: {cure}"
 ON_DISPATCH = (
     "{name} is a DRF view, and method_decorator(idempotent) on its {method} would answer before "
     "authentication and permissions. Use IdempotentMixin; for the policy of one method write "
-    "@idempotent on that method, without method_decorator."
+    "@idempotent on that method, without method_decorator; decorators below it must use "
+    "functools.wraps."
 )
 
 
@@ -65,6 +84,8 @@ def cure_for(cls: type) -> str:
             f"{name} is a Django view, and IdempotentMixin is for views of Django REST framework. "
             f"Write {_DISPATCH} above class {name}."
         )
+    if not issubclass(cls, View):
+        return f"{name} is no view, and only views have requests to protect."
     return f"{name} does not use IdempotentMixin. Write class {name}(IdempotentMixin, ...)."
 
 

@@ -23,6 +23,9 @@ def _choice(rule: rules.Rule) -> Any:
     return field(default=None, metadata={"rule": rule})
 
 
+_WITHOUT_EFFECT = {"anonymous": "scope", "fingerprint_exclude": "fingerprint"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """One view's or one action's choices; ``None`` = as the level above says.
@@ -79,6 +82,10 @@ class Policy:
                 raise TypeError(msg)
             if (wrong := cls.wrong(name, value)) is not None:
                 msg = f"idempotent({name}=...) {wrong}"
+                raise TypeError(msg)
+        for name, winner in _WITHOUT_EFFECT.items():
+            if chosen.get(name) is not None and chosen.get(winner) is not None:
+                msg = f"idempotent({name}=...) has no effect beside {winner}, which decides alone."
                 raise TypeError(msg)
         return cls(**chosen)
 

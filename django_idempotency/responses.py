@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Any, cast
@@ -21,13 +22,18 @@ from .incoming import Idempotency
 from .policy import Policy
 from .protocol import Attempt, KeyedRequest, StoredResponse
 
-__all__ = ["REPLAYED", "HttpCodec", "mark", "problem_response"]
+__all__ = ["NOT_RAISED", "REPLAYED", "HttpCodec", "mark", "problem_response"]
 
 REPLAYED = "Idempotent-Replayed"
 EXPIRES = "Idempotency-Expires"
+_OF_BYTES = {"content-length", "content-md5", "digest", "content-digest", "repr-digest", "etag"}
 
-_ON_NONE = "Perhaps a branch of it lacks its return."
-_ON_OTHER = "On a function for DRF, put @idempotent above @api_view."
+NOT_RAISED = "Undone is not returned but raised: raise Undone(response)."
+_HINTS = {"None": "Perhaps a branch of it lacks its return.", "Undone": NOT_RAISED}
+_HINT = (
+    "On a function for DRF, put @idempotent above @api_view; in django-ninja write "
+    "@decorate_view(idempotent)."
+)
 
 Finish = Callable[[HttpResponseBase], HttpResponseBase]
 
@@ -56,7 +62,7 @@ class HttpCodec:
         """Render inside the transaction: what cannot be rendered must not be committed."""
         if not isinstance(cast("Any", response), HttpResponseBase):
             kind = kind_of(response)
-            hint = _ON_NONE if kind == "None" else _ON_OTHER
+            hint = _HINTS.get(kind, _HINT)
             msg = f"{self.name}: an idempotent view must return an HttpResponse, not {kind}. {hint}"
             raise TypeError(msg)
         if self.finish is not None:
@@ -67,14 +73,16 @@ class HttpCodec:
             response, body = self._buffer(cast("StreamingHttpResponse", response))
         else:
             body = self._bounded(cast("HttpResponse", response).content)
+        described = True
         if body is not None and self.policy.redact_response is not None:
-            body = self.policy.redact_response(body, response.get("Content-Type", ""))
+            whole, body = body, self.policy.redact_response(body, response.get("Content-Type", ""))
+            described = body == whole  # or what the headers say of its bytes is no longer so
         stored = StoredResponse(
             status=response.status_code,
             headers=tuple(pair for pair in response.items() if self._is_kept(pair[0])),
             body=body,
         )
-        return response, stored
+        return response, stored if described else _less_digests(stored)
 
     def load(self, stored: StoredResponse, attempt: Attempt) -> HttpResponseBase:
         """The response again, if this client may still have it."""
@@ -157,6 +165,14 @@ class HttpCodec:
             stream.streaming_content = rejoined()
             return stream, None
         return _unstreamed(stream, b"".join(head))
+
+
+def _less_digests(stored: StoredResponse) -> StoredResponse:
+    """Without the headers that describe another body, byte for byte."""
+    return replace(
+        stored,
+        headers=tuple(pair for pair in stored.headers if pair[0].lower() not in _OF_BYTES),
+    )
 
 
 @functools.lru_cache(maxsize=4)

@@ -12,6 +12,7 @@ from django.utils.module_loading import import_string
 
 __all__ = [
     "Rule",
+    "address",
     "boolean",
     "called",
     "calls",
@@ -33,6 +34,9 @@ _NAMES = "must be a list, tuple or set of strings"
 _PATH = "a function that takes the request, or the dotted path of one"
 _DURATION = "must be a datetime.timedelta"
 
+UUID = "uuid"  # stands for the form of one, in KEY_PATTERN
+LONGEST = timedelta(days=36_500)  # a century; the databases' calendars end some time
+
 Rule = Callable[[Any], "str | None"]  # what is wrong with a value; None = nothing
 
 
@@ -42,6 +46,8 @@ def cure(wrong: str, value: Any) -> str:
         return f"Write [{value!r}]."
     if wrong == _DURATION and isinstance(value, (int, float)):
         return f"Write timedelta(seconds={value})."
+    if isinstance(value, str) and value.lower() == UUID:
+        return f"Write {UUID!r}."
     if wrong.endswith(_PATH) and isinstance(value, str):
         try:
             import_string(value)
@@ -80,11 +86,19 @@ def optional(rule: Rule) -> Rule:
 def duration(value: Any) -> str | None:
     if not isinstance(value, timedelta):
         return _DURATION
-    return None if value > timedelta(0) else "must be longer than zero"
+    if value <= timedelta(0):
+        return "must be longer than zero"
+    return None if value <= LONGEST else f"must be no longer than {LONGEST.days} days"
 
 
 def text(value: Any) -> str | None:
     return None if isinstance(value, str) and value else "must be a non-empty string"
+
+
+def address(value: Any) -> str | None:
+    """What a name is appended to."""
+    fits = isinstance(value, str) and value.endswith(("/", "#", "="))
+    return None if fits else 'must be an address that ends with "/", "#" or "="'
 
 
 def header(value: Any) -> str | None:
@@ -110,19 +124,23 @@ def methods(value: Any) -> str | None:
 
 def statuses(value: Any) -> str | None:
     fits = isinstance(value, Collection) and all(
-        isinstance(status, int) and 100 <= status <= 599 for status in value
+        isinstance(status, int) and 400 <= status <= 599 for status in value
     )
-    return None if fits else "must be a set of HTTP statuses"
+    # A 201 or a redirect to the thanks would be given, and what it announces rolled back.
+    return None if fits else "must be a set of HTTP statuses from 400 to 599"
 
 
 def pattern(value: Any) -> str | None:
-    if value is None or value == "uuid":
+    if value is None or value == UUID:
         return None
     try:
-        re.compile(value)
-    except (re.error, TypeError):
-        return 'must be None, "uuid" or a regular expression'
-    return None
+        # In other letters the word would be an expression that no key fits.
+        if isinstance(value, str) and value.lower() != UUID:
+            re.compile(value)
+            return None
+    except re.error:
+        pass
+    return 'must be None, "uuid" or a regular expression in a string'
 
 
 def called(*arguments: str) -> Rule:

@@ -54,7 +54,13 @@ def default_scope(request: Any, *, anonymous: str | None = None) -> str:
 
 
 def _session(request: Any) -> str:
-    session = request.session
+    session = getattr(request, "session", None)
+    if session is None:
+        msg = (
+            'ANONYMOUS is "session", and the request has none. Put '
+            "django.contrib.sessions.middleware.SessionMiddleware into MIDDLEWARE."
+        )
+        raise ImproperlyConfigured(msg)
     if session.session_key is None:
         session.create()
     return hashlib.sha256(session.session_key.encode()).hexdigest()  # never the key itself

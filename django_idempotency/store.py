@@ -40,8 +40,9 @@ ATTEMPTS_TO_CLAIM = 3  # passes after a serialization failure, before a request 
 
 _ENCLOSED = (
     "An idempotent view was called inside transaction.atomic(). It must own its transaction, or "
-    "a retry could see a response whose writes were rolled back. Remove the atomic() around it; "
-    "for ATOMIC_REQUESTS nothing needs to be done."
+    "a retry could see a response whose writes were rolled back. Remove the atomic(), or the other "
+    "idempotent view, around it. For ATOMIC_REQUESTS nothing needs to be done where @idempotent "
+    "is on the whole view and every decorator above it uses functools.wraps."
 )
 
 

@@ -128,7 +128,7 @@ def test_an_unknown_setting_gets_a_suggestion(settings: Any) -> None:
         ({"SCOPE": "usr"}, "the dotted path of one", "'package.module.function'"),
         ({"SCOPE": 5}, "'user', 'user+route'", "The default is 'user'."),
         ({"SCOPE": "tests.sender.new_key"}, "must be callable with request", "default"),
-        ({"FINGERPRINT": lambda: ""}, "must be callable with request", "default"),
+        ({"FINGERPRINT": "tests.sender.new_key"}, "must be callable with request", "default"),
         ({"RETENTION": 3600}, "must be a datetime.timedelta", "Write timedelta(seconds=3600)."),
         ({"REDACT": "pan"}, "list, tuple or set", "Write ['pan']."),
     ],

@@ -211,6 +211,15 @@ def test_attributes_without_the_mixin_are_an_error(settings: Any, base: Any, nam
     assert text.startswith(f"Forgotten.{name} is set, and nothing acts on that: Forgotten ")
 
 
+@pytest.mark.parametrize("base", [APIView, View])
+def test_a_view_without_the_mixin_may_have_names_of_its_own(settings: Any, base: Any) -> None:
+    """Such as those of a solution that was there before."""
+    own = {"idempotency_key_header": "X-Key", "get_idempotency_key": print}
+    view = type("Older", (base,), own)
+
+    assert found(settings, path("older/", view.as_view())) == []
+
+
 @pytest.mark.urls("tests.urls")
 def test_rows_and_keys_in_two_databases_are_warned_about(settings: Any) -> None:
     """W001: two commits, and a crash may come between them."""

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.http import HttpResponse
 from django.urls import include, path
 from django.utils.decorators import method_decorator
@@ -103,6 +104,18 @@ def test_only_what_a_request_leads_to_can_be_listed(settings: Any, name: str) ->
     assert "create" in text  # guessed, or among the names that there are
 
 
+@pytest.mark.parametrize("name", ["perform_create", "dispatch", "get_queryset"])
+def test_only_what_a_request_leads_to_can_be_marked(settings: Any, name: str) -> None:
+    """E009: the policy of such a method would count nowhere."""
+    usual = getattr(Orders, name)
+    marked = idempotent(required=True)(lambda self, *args, **kwargs: usual(self, *args, **kwargs))
+
+    ((number, text),) = found(settings, routed(type("Marked", (Orders,), {name: marked})))
+
+    assert number == "E009"
+    assert text.startswith(f"@idempotent stands on Marked.{name}, which is no action or handler")
+
+
 def test_a_handler_may_be_listed_by_its_method(settings: Any) -> None:
     """As the documents say of views without actions."""
 
@@ -113,8 +126,11 @@ def test_a_handler_may_be_listed_by_its_method(settings: Any) -> None:
     assert found(settings, path("", Listed.as_view())) == []
 
 
-def test_a_view_of_which_nothing_is_protected_is_an_error(settings: Any) -> None:
+def test_a_view_of_which_nothing_is_protected_is_an_error(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the mixin, by the decorator, on Django's views and on ninja's operations."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", False)  # or E010 speaks, too
 
     class Gone(IdempotentMixin, generics.DestroyAPIView):
         queryset = Order.objects.all()

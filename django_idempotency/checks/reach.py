@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
-from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
 
-from django_idempotency.conf import Settings, get_settings, problems
 from django_idempotency.mixins import IdempotentMixin
+from django_idempotency.placement import NEEDS_MIXIN
 from django_idempotency.policy import misspelled
 
-__all__ = ["Route", "misnamed", "routes_of", "unreached", "unreached_handlers", "unreached_whole"]
+from .configuration import in_force
+
+__all__ = [
+    "Route",
+    "is_wrapped",
+    "misnamed",
+    "routes_of",
+    "unreached",
+    "unreached_handlers",
+    "unreached_whole",
+]
 
 Route = tuple[str, str]  # a method, and the name of the handler or action that it leads to
 
@@ -30,19 +40,18 @@ def routes_of(cls: Any, actions: dict[str, str] | None = None) -> set[Route]:
 
 
 def misnamed(cls: Any, routes: Iterable[Route]) -> Iterator[CheckMessage]:
-    """E009: ``idempotency_actions`` names what no request can lead to."""
-    known = {name for _, name in routes}
+    """E009: ``idempotency_actions`` names, or a mark is on, what no request can lead to."""
+    known = {name for method, name in routes if method not in _BY_THE_WAY}
     if hasattr(cls, "get_extra_actions"):
         known |= {name for name in _STANDARD if hasattr(cls, name)}
         known |= {action.__name__ for action in cls.get_extra_actions()}
-    for name in cls.idempotency_actions or ():
+    listed, named = cls.idempotency_actions or (), f"{cls.__name__}.idempotency_actions names"
+    marked = [name for name in dir(cls) if hasattr(getattr(cls, name, None), NEEDS_MIXIN)]
+    asked = [(f"@idempotent stands on {cls.__name__}.{name}", name) for name in marked]
+    for asks, name in chain([(f"{named} {name!r}", name) for name in listed], asked):
         if name not in known:
             has = misspelled(name, known) or f" It has {', '.join(sorted(known))}."
-            yield _error(
-                f"{cls.__name__}.idempotency_actions names {name!r}, which is no action or handler "
-                f"of {cls.__name__}.{has}",
-                "E009",
-            )
+            yield _error(f"{asks}, which is no action or handler of {cls.__name__}.{has}", "E009")
 
 
 def unreached(cls: Any, routes: set[Route]) -> Iterator[CheckMessage]:
@@ -63,8 +72,13 @@ def unreached(cls: Any, routes: set[Route]) -> Iterator[CheckMessage]:
 def unreached_handlers(cls: Any) -> Iterator[CheckMessage]:
     """E011, for handlers of a Django view that are decorated one by one."""
     for method, name in sorted(routes_of(cls)):
-        if hasattr(getattr(cls, name), "idempotency_policy"):
+        if is_wrapped(getattr(cls, name)):
             yield from _missed(f"{cls.__name__}.{name} is decorated", {method})
+
+
+def is_wrapped(member: Any) -> bool:
+    """Whether ``@idempotent`` runs this method itself and has not only marked it for the mixin."""
+    return hasattr(member, "idempotency_policy") and not hasattr(member, NEEDS_MIXIN)
 
 
 def unreached_whole(
@@ -93,9 +107,7 @@ def _missed(what: str, methods: set[str]) -> Iterator[CheckMessage]:
 
 
 def _protected() -> frozenset[str]:
-    """METHODS; the default while the settings are wrong, which is E001's or E002's matter."""
-    wrong = any(problems(getattr(settings, "IDEMPOTENCY", {})))
-    return frozenset((Settings() if wrong else get_settings()).METHODS)
+    return frozenset(in_force().METHODS)
 
 
 def _error(message: str, number: str, *, hint: str | None = None) -> CheckMessage:

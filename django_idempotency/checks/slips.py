@@ -1,8 +1,8 @@
-"""Names in a view that are almost those of the mixin: nobody would ever call them."""
+"""What stands in a view and has no effect: names that are almost ours, a wait that is never."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -10,8 +10,12 @@ from django.core import checks
 from django.core.checks import CheckMessage
 
 from django_idempotency.mixins import IdempotentMixin
+from django_idempotency.policy import Policy
 
-__all__ = ["slips"]
+from .configuration import in_force
+from .reach import Route
+
+__all__ = ["slips", "unheard", "unheard_in"]
 
 _KNOWN = [name for name in dir(IdempotentMixin) if not name.startswith("_")]
 _OURS = "idempot"  # a name that holds this means us, so more than one letter may be wrong
@@ -32,6 +36,29 @@ def slips(cls: Any) -> Iterator[CheckMessage]:
                 hint="If the name is meant, silence this warning or choose another name.",
                 id="django_idempotency.W007",
             )
+
+
+def unheard_in(cls: Any, routes: Iterable[Route]) -> Iterator[CheckMessage]:
+    """W008, for a class with the mixin and its marked actions."""
+    own = Policy(wait=cls.idempotency_wait, in_flight=cls.idempotency_in_flight)
+    whole = own.over(cls.idempotency_policy)
+    yield from unheard(cls.__name__, whole)
+    for name in sorted({name for _, name in routes}):
+        policy: Policy | None = getattr(getattr(cls, name, None), "idempotency_policy", None)
+        if policy is not None and policy.wait is not None:
+            yield from unheard(f"{cls.__name__}.{name}", policy.over(whole))
+
+
+def unheard(what: str, policy: Policy) -> Iterator[CheckMessage]:
+    """W008: a time to wait, where nobody waits."""
+    if policy.wait is not None and (policy.in_flight or in_force().IN_FLIGHT) != "wait":
+        yield checks.Warning(
+            f"{what} says how long a duplicate waits for the first request, but duplicates are "
+            "refused at once.",
+            hint='Set in_flight="wait" (idempotency_in_flight in a class) beside it, or leave wait '
+            "out.",
+            id="django_idempotency.W008",
+        )
 
 
 def _one_slip(name: str, known: str) -> bool:

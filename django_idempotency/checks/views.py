@@ -18,6 +18,7 @@ from django_idempotency.mixins import IdempotentMixin
 from django_idempotency.models import IdempotencyKey
 from django_idempotency.placement import (
     BELOW_API_VIEW,
+    NEEDS_MIXIN,
     ON_DISPATCH,
     PREFIXES,
     WITHOUT_MIXIN,
@@ -25,14 +26,22 @@ from django_idempotency.placement import (
     is_django_view,
 )
 
-from .reach import Route, misnamed, routes_of, unreached, unreached_handlers, unreached_whole
-from .slips import slips
+from .reach import (
+    Route,
+    is_wrapped,
+    misnamed,
+    routes_of,
+    unreached,
+    unreached_handlers,
+    unreached_whole,
+)
+from .slips import slips, unheard, unheard_in
 
 __all__ = ["check_views"]
 
 
 def check_views(**kwargs: Any) -> list[CheckMessage]:
-    """E006-E011: places where protection cannot work. W001: rows and keys apart. W007: slips."""
+    """E006-E011: protection that cannot work. W001: rows and keys apart. W007, W008: no effect."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     callbacks = list(_callbacks(get_resolver()))
@@ -53,17 +62,22 @@ def _drf(callbacks: Iterable[Any]) -> Iterator[CheckMessage]:
     for cls, mapped in routes.items():
         yield from _wrapped(cls)
         if issubclass(cls, IdempotentMixin):
-            yield from chain(misnamed(cls, mapped), unreached(cls, mapped), slips(cls), _apart(cls))
+            yield from chain(misnamed(cls, mapped), unreached(cls, mapped), slips(cls))
+            yield from chain(unheard_in(cls, mapped), _apart(cls))
         else:
             yield from chain(_unmixed(cls), _below_api_view(cls))
 
 
 def _django(callback: Any) -> Iterator[CheckMessage]:
-    """Class-based views of Django."""
+    """Views of Django; what is known of a function is its policy."""
+    policy = getattr(callback, "idempotency_policy", None)
+    if policy is not None and not hasattr(callback, "cls"):
+        yield from unheard(getattr(callback, "__qualname__", repr(callback)), policy)
     cls = getattr(callback, "view_class", None)
     if isinstance(cls, type) and is_django_view(cls):
         yield from _unmixed(cls)
         yield from unreached_handlers(cls)
+        yield from _handlers_enclosed(cls, callback)
         if hasattr(callback, "idempotency_policy"):
             methods = {method for method, _ in routes_of(cls)}
             yield from unreached_whole(f"{cls.__name__} is decorated", methods)
@@ -86,22 +100,43 @@ def _apart(cls: Any) -> Iterator[CheckMessage]:
 
 def _ninja(callback: Any) -> Iterator[CheckMessage]:
     """Operations of django-ninja, whose views nobody has taken out of ATOMIC_REQUESTS."""
-    taken_out = getattr(callback, "_non_atomic_requests", ())
-    wrapped = any(
-        connection.settings_dict["ATOMIC_REQUESTS"] and connection.alias not in taken_out
-        for connection in connections.all()
-    )
+    wrapped = _is_enclosed(callback)
     for operation in _operations(callback):
         name = f"The django-ninja operation {operation.view_func.__name__}"
         yield from unreached_whole(f"{name} is decorated", set(operation.methods), safe_too=True)
         if wrapped:
-            yield checks.Error(
-                f"{name} runs inside the transaction of ATOMIC_REQUESTS, and @idempotent must "
-                "open that itself.",
-                hint="Take the API out: urls = api.urls, then non_atomic_requests(pattern.callback)"
-                " for each pattern in urls[0].",
-                id="django_idempotency.E010",
+            cure = (
+                "Take the API out: urls = api.urls, then non_atomic_requests(pattern.callback)"
+                " for each pattern in urls[0]."
             )
+            yield _enclosed(name, cure)
+
+
+def _handlers_enclosed(cls: Any, callback: Any) -> Iterator[CheckMessage]:
+    """Handlers of a Django view, decorated one by one: the view knows nothing of that."""
+    if _is_enclosed(callback):
+        for _, name in sorted(routes_of(cls)):
+            if is_wrapped(getattr(cls, name)):
+                cure = f'Write @method_decorator(idempotent, name="dispatch") above {cls.__name__}.'
+                yield _enclosed(f"{cls.__name__}.{name}", cure)
+
+
+def _is_enclosed(callback: Any) -> bool:
+    """Whether ATOMIC_REQUESTS opens a transaction around it."""
+    taken_out = getattr(callback, "_non_atomic_requests", ())
+    return any(
+        connection.settings_dict["ATOMIC_REQUESTS"] and connection.alias not in taken_out
+        for connection in connections.all()
+    )
+
+
+def _enclosed(what: str, cure: str) -> CheckMessage:
+    return checks.Error(
+        f"{what} runs inside the transaction of ATOMIC_REQUESTS, and @idempotent must open its "
+        "transaction itself.",
+        hint=cure,
+        id="django_idempotency.E010",
+    )
 
 
 def _operations(callback: Any) -> Iterator[Any]:
@@ -119,7 +154,7 @@ def _operations(callback: Any) -> Iterator[Any]:
 def _wrapped(cls: type) -> Iterator[CheckMessage]:
     """Methods of a DRF view that method_decorator() has wrapped."""
     for name, member in inspect.getmembers(cls, callable):
-        if hasattr(member, "idempotency_policy") and not hasattr(member, "idempotency_needs_mixin"):
+        if is_wrapped(member):
             yield _error(ON_DISPATCH.format(name=cls.__name__, method=name), "E008")
 
 
@@ -135,8 +170,8 @@ def _below_api_view(cls: Any) -> Iterator[CheckMessage]:
 def _unmixed(cls: type) -> Iterator[CheckMessage]:
     """What asks for the mixin in a class, of REST framework or not, that has none."""
     for name in dir(cls):
-        marked = hasattr(getattr(cls, name, None), "idempotency_needs_mixin")
-        if marked or name.startswith(PREFIXES):
+        marked = hasattr(getattr(cls, name, None), NEEDS_MIXIN)
+        if marked or (name.startswith(PREFIXES) and hasattr(IdempotentMixin, name)):
             asks = f"{cls.__name__}.{name} {'is marked @idempotent' if marked else 'is set'}"
             yield _error(WITHOUT_MIXIN.format(asks=asks, cure=cure_for(cls)), "E007")
 
