@@ -39,7 +39,7 @@ def running_shop(application: str = "example_project.wsgi", *, threads: int = 24
         server = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, **_settings()},
+            env={**os.environ, **shop_settings()},
             pass_fds=[listener.fileno()],
         )
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -55,7 +55,8 @@ def running_shop(application: str = "example_project.wsgi", *, threads: int = 24
                 server.wait()
 
 
-def _settings() -> dict[str, str]:
+def shop_settings() -> dict[str, str]:
+    """The environment of a process on the database that the tests use now."""
     return {
         "DJANGO_SETTINGS_MODULE": "example_project.settings",
         "DATABASE_URL": database_url(),

@@ -1,7 +1,8 @@
 """Does the wheel work where nothing else of this project is? Run by ``.ci/run``, not pytest.
 
 A blank project installs the wheel, migrates, and sends one request twice. Run it from a
-directory of its own, in an environment that holds the wheel and what the wheel requires.
+directory of its own, in an environment that holds the wheel and what the wheel requires, with
+the extra ``client`` or without.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import django
@@ -73,6 +75,23 @@ def pay() -> tuple[int, bytes, str | None]:
     return response.status_code, response.content, response.headers.get("Idempotent-Replayed")
 
 
+def check_client() -> None:
+    """It knows no settings. What is not installed is named, with what installs it."""
+    said = ""
+    try:
+        from django_idempotency.client import RetryingClient
+
+        RetryingClient(None)  # type: ignore[call-overload]
+    except (ImportError, TypeError) as error:
+        said = str(error)
+    if find_spec("stamina") is None:
+        assert "pip install 'django-idempotency[client]'" in said, said
+    elif not any(map(find_spec, ("httpx", "requests"))):
+        assert "pip install httpx or requests" in said, said
+    assert "RetryingClient needs" in said or find_spec("stamina") is None, said
+    assert not settings.configured
+
+
 def main() -> None:
     import django_idempotency
 
@@ -81,6 +100,7 @@ def main() -> None:
     assert (home / "py.typed").is_file(), "the wheel lacks py.typed"
     pages = home / "templates/admin/django_idempotency/idempotencykey"
     assert {"change_list.html", "detail.html"} <= {page.name for page in pages.iterdir()}
+    check_client()
     assert (home / "static/django_idempotency/desk.css").is_file(), "the wheel lacks the style"
 
     effects: list[object] = []

@@ -54,9 +54,9 @@ def adapter_for(http: object, *, is_async: bool) -> Adapter:
             return adapter
     wanted = "an httpx.AsyncClient" if is_async else "a requests.Session or an httpx.Client"
     msg = f"{'AsyncRetryingClient' if is_async else 'RetryingClient'} needs {wanted}, not {http!r}."
-    missing = [name for name in ("httpx", "requests") if find_spec(name) is None]
-    if len(missing) == 2 or (is_async and "httpx" in missing):
-        msg += " It is not installed: pip install httpx."
+    libraries = ("httpx",) if is_async else ("httpx", "requests")
+    if not any(find_spec(name) for name in libraries):
+        msg += f" Install it first: pip install {' or '.join(libraries)}."
     raise TypeError(msg)
 
 

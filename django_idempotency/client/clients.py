@@ -40,7 +40,7 @@ class _Client:
 
     def __init__(
         self,
-        http: Any,
+        http: Any = None,  # needed: without it the message says which libraries there are
         *,
         policy: RetryPolicy | None = None,
         budget: RetryBudget | None = None,

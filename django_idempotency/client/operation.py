@@ -180,7 +180,7 @@ class Operation:
         if not isinstance(verdict, Retry):
             return False
         if self.attempts >= self._policy.attempts:
-            self._reason = f"{self.attempts} were made"
+            self._reason = f"the policy allows no more than {self.attempts}"
             return False
         left = self._ends_at - self._clock()
         pause = self._policy.pause(

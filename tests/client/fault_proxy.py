@@ -45,6 +45,7 @@ class FaultProxy:
     attempts: Counter[str] = field(default_factory=Counter)  # by key
     done: Counter[Fault] = field(default_factory=Counter)
     _late: set[asyncio.Task[bytes]] = field(default_factory=set)
+    _serving: set[asyncio.Task[None] | None] = field(default_factory=set)
 
     def fault(self, key: str) -> Fault:
         self.attempts[key] += 1
@@ -57,6 +58,9 @@ class FaultProxy:
         return rng.choices(list(FAULTS), list(FAULTS.values()))[0]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # asyncio holds a reader weakly, and with it the tasks that wait for its server's answer:
+        # without this they are collected as garbage when the answer takes long.
+        self._serving.add(asyncio.current_task())
         try:
             with suppress(OSError, asyncio.IncompleteReadError):
                 while request := await _message(reader):
@@ -66,6 +70,7 @@ class FaultProxy:
                     writer.write(answer)
                     await writer.drain()
         finally:
+            self._serving.discard(asyncio.current_task())
             writer.close()
 
     async def _pass_on(self, request: bytes) -> bytes | None:

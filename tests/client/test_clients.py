@@ -221,13 +221,14 @@ def test_a_silent_server_meets_the_time_out(send: Send, serve: Serve) -> None:
 def test_the_deadline_is_kept(send: Send, serve: Serve) -> None:
     """By a server that never answers, with a time-out that would allow more."""
     script = serve(stall)
-    policy = RetryPolicy(base=0.01, cap=0.02, deadline=0.5, timeout=0.35, connect_timeout=0.2)
+    policy = RetryPolicy(base=0.01, cap=0.02, deadline=1.5, timeout=1.3, connect_timeout=0.2)
 
     started = time.monotonic()
     with pytest.raises(OutcomeUnknown):
         send(script.url, json=BODY, options={"policy": policy})
 
-    assert time.monotonic() - started < 0.5 + 0.15  # of slack for a busy machine
+    # A second attempt that was not cut to what is left would end after 2.6 s.
+    assert time.monotonic() - started < 1.5 + 0.8  # of slack for a busy machine
     assert len(script.seen) == 2
 
 
@@ -356,7 +357,7 @@ def test_clients_share_a_budget(serve: Serve, pauses: list[float]) -> None:
 )
 def test_only_a_client_of_a_known_library_is_wrapped(wrapper: Any, http: Any) -> None:
     """Sync into sync, async into async."""
-    with pytest.raises(TypeError, match=r"needs an? (?!.*not installed)"):
+    with pytest.raises(TypeError, match=r"needs an? (?!.*Install)"):
         wrapper(http() if isinstance(http, type) else http)
 
 
@@ -382,9 +383,10 @@ def test_without_an_http_library_the_message_says_what_to_install(
 ) -> None:
     """Neither is a requirement of the package."""
     monkeypatch.setattr("django_idempotency.client.adapter.find_spec", lambda name: None)
-    for wrapper in (RetryingClient, AsyncRetryingClient):
-        with pytest.raises(TypeError, match="It is not installed: pip install httpx"):
-            wrapper(None)  # type: ignore[call-overload]
+    wanted = {RetryingClient: r"httpx or requests\.$", AsyncRetryingClient: r"httpx\.$"}
+    for wrapper, names in wanted.items():
+        with pytest.raises(TypeError, match=rf"Install it first: pip install {names}"):
+            wrapper()
 
 
 def test_a_cancelled_task_is_not_retried(serve: Serve) -> None:

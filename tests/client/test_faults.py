@@ -31,7 +31,6 @@ from tests.shop_server import running_shop
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.postgres,  # a single writer would only make it slow
     pytest.mark.django_db(transaction=True, databases="__all__"),
 ]
 

@@ -134,7 +134,7 @@ def test_no_server_makes_us_break_a_promise(steps: list[Step], policy: RetryPoli
 def test_the_classic_staircase() -> None:
     """The bounds of the pauses are 1, 2, 4 and 8 seconds; then it gives up."""
     world = World()
-    with pytest.raises(OutcomeUnknown, match="5 were made"):
+    with pytest.raises(OutcomeUnknown, match="no more than 5"):
         run(world, [Step()], RetryPolicy(base=1), rand=lambda: 1.0)
     assert world.pauses == [1, 2, 4, 8]
 
@@ -173,7 +173,7 @@ def test_the_budget_stops_retries_and_says_so() -> None:
         with pytest.raises(OutcomeUnknown) as caught:
             run(World(), [Step()], RetryPolicy(attempts=2), budget=budget)
         reasons.append((caught.value.attempts, caught.value.reason))
-    assert reasons[0] == (2, "2 were made")
+    assert reasons[0] == (2, "the policy allows no more than 2")
     assert set(reasons[1:9]) == {(1, "the retry budget is used up")}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
 
 from django_idempotency.contrib.outbound import OutboundIntent, sends
 from tests.orders.models import Order
@@ -149,7 +150,22 @@ def test_progress_is_shown_on_a_terminal(due: Any, capsys: Any) -> None:
     assert "\r1 sent\r2 sent\rSent 2 intents" in terminal.written
 
 
-def test_bad_options_are_refused(db: None) -> None:
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [({"batch_size": 0}, "--batch-size must be 1 or more")]
+    + [({"max_seconds": s}, "--max-seconds must be 0 or more") for s in (-1.0, float("nan"))],
+)
+def test_bad_options_are_refused(db: None, options: dict[str, Any], rule: str) -> None:
     """With the rule in the message."""
-    with pytest.raises(CommandError, match="1 or more"):
-        call_command("retry_outbound_intents", batch_size=0)
+    with pytest.raises(CommandError, match=rule):
+        call_command("retry_outbound_intents", **options)
+
+
+def test_it_ends_where_nothing_can_be_claimed(due: Any, capsys: Any) -> None:
+    """Inside a transaction each one is refused; they stay due, and are not tried for ever."""
+    due(3)
+    sends("charge")(lambda intent: pytest.fail("sent"))
+    with transaction.atomic():
+        out, err = run(capsys, batch_size=2)
+    assert out == "Sent 0 intents: 0 succeeded, 0 failed, 0 unknown."
+    assert err.count("Leave transaction.atomic() first") == 3

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 from django.contrib.contenttypes.models import ContentType
+from django.core.management import call_command
 from django.db import IntegrityError, connections, transaction
 from django.test import TestCase
 from django.utils import timezone
 
-from django_idempotency.client import OutcomeUnknown
+from django_idempotency.client import OutcomeUnknown, RetryingClient
 from django_idempotency.contrib import outbound
 from django_idempotency.contrib.outbound import (
     IntentBusy,
@@ -27,10 +34,20 @@ from django_idempotency.contrib.outbound import (
     sends,
 )
 from django_idempotency.contrib.outbound.sending import next_pause
+from tests.client.server import answer, scripted, stall
 from tests.orders.models import Order
+from tests.shop_server import shop_settings
 
 Later = Callable[[OutboundIntent, timedelta], None]
 State = OutboundIntent.State
+ROOT = Path(__file__).resolve().parents[2]
+WORKER = """
+import sys, django, requests
+django.setup()
+from django_idempotency.contrib.outbound import OutboundIntent
+intent = OutboundIntent.objects.get(pk=sys.argv[1])
+intent.send(lambda key: requests.post(sys.argv[2], headers={"Idempotency-Key": key}))
+"""
 PATIENCE = 30  # seconds; a barrier that takes as long is broken
 
 
@@ -101,10 +118,12 @@ def test_only_a_saved_object_has_an_intent(obj: Order, purpose: str, rule: str) 
         OutboundIntent.for_object(obj, purpose)
 
 
-def test_a_purpose_has_a_name(order: Order) -> None:
-    """An empty one would be shared by everything."""
-    with pytest.raises(ValueError, match="purpose says"):
-        OutboundIntent.for_object(order, "")
+@pytest.mark.parametrize("purpose", ["", "x" * 81])
+def test_a_purpose_has_a_name(order: Order, purpose: str) -> None:
+    """An empty one would be shared by everything; SQLite would keep one of any length."""
+    with pytest.raises(ValueError, match=r"purpose says .* in 1 to 80 characters"):
+        OutboundIntent.for_object(order, purpose)
+    assert OutboundIntent.for_object(order, "x" * 80).purpose == "x" * 80
 
 
 @pytest.mark.postgres
@@ -168,7 +187,7 @@ def test_outcome_unknown_of_the_client_is_unknown_here(intent: OutboundIntent) -
 @pytest.mark.parametrize(
     ("status", "state"),
     [(201, "succeeded"), (302, "succeeded"), (402, "failed"), (422, "failed")]
-    + [(status, "unknown") for status in (408, 409, 429, 500, 503, 520)],
+    + [(status, "unknown") for status in (103, 408, 409, 429, 500, 503, 520)],
 )
 def test_a_response_is_judged(intent: OutboundIntent, status: int, state: str) -> None:
     """That of requests or httpx, by the judge of the client."""
@@ -227,6 +246,38 @@ def test_a_crash_leaves_sending_and_the_same_key_goes_on(
     assert (stored(intent).state, stored(intent).attempts) == (State.SUCCEEDED, 2)
 
 
+def test_a_killed_worker_leaves_its_key(intent: OutboundIntent, later: Later, capsys: Any) -> None:
+    """A real process, killed while the gateway has its request; the command goes on."""
+    sent: list[str] = []
+    with scripted(stall, answer(201)) as script:
+        worker = subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(intent.pk), script.url],
+            env={**os.environ, **shop_settings()},
+            cwd=ROOT,
+        )
+        try:
+            until = time.monotonic() + PATIENCE
+            while not script.seen and time.monotonic() < until and worker.poll() is None:
+                time.sleep(0.02)
+        finally:
+            worker.kill()
+            worker.wait()
+        assert stored(intent).state == State.SENDING
+
+        @sends("charge")
+        def charge(intent: OutboundIntent) -> Any:
+            sent.append(intent.key)
+            with RetryingClient(requests.Session()) as client:
+                return client.post(script.url, idempotency_key=intent.key)
+
+        call_command("retry_outbound_intents")
+        assert sent == []  # the worker may be alive, for all that is known
+        later(intent, timedelta(minutes=6))
+        call_command("retry_outbound_intents")
+    assert [seen.key for seen in script.seen] == [intent.key] * 2
+    assert (stored(intent).state, stored(intent).attempts) == (State.SUCCEEDED, 2)
+
+
 def test_ctrl_c_is_recorded(intent: OutboundIntent) -> None:
     """The request may have left."""
     with pytest.raises(KeyboardInterrupt), intent.sending():
@@ -239,6 +290,38 @@ def test_an_open_transaction_is_refused(intent: OutboundIntent) -> None:
     with transaction.atomic(), pytest.raises(RuntimeError, match=r"Leave transaction\.atomic"):
         intent.send(lambda key: pytest.fail("sent"))
     assert stored(intent).state == State.OPEN
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "rule"),
+    [
+        ({"failed": Declined}, TypeError, "failed must be a tuple of exception classes"),
+        ({"failed": ("Declined",)}, TypeError, "failed must be a tuple of exception classes"),
+        ({"failed": (KeyboardInterrupt,)}, TypeError, "failed must be a tuple"),
+        ({"lease": timedelta(0)}, ValueError, "lease must be a timedelta of more than 0"),
+        ({"lease": 300}, ValueError, "lease must be a timedelta"),
+        ({"window": -timedelta(hours=1)}, ValueError, "window must be a timedelta of more"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_sent(
+    intent: OutboundIntent, options: dict[str, Any], error: type[Exception], rule: str
+) -> None:
+    """And at the registration, which is the start of the process."""
+    with pytest.raises(error, match=rule):
+        intent.send(lambda key: pytest.fail("sent"), **options)
+    assert stored(intent).state == State.OPEN
+    with pytest.raises(error, match=rule):
+        sends("charge", **options)
+
+
+def test_it_can_be_sent_when_the_transaction_has_committed(transactional_db: None) -> None:
+    """As the message of the refusal advises."""
+    sent: list[str] = []
+    with transaction.atomic():
+        intent = OutboundIntent.for_object(Order.objects.create(sku="tea"), "charge")
+        transaction.on_commit(lambda: intent.send(sent.append))
+    assert sent == [intent.key]
+    assert stored(intent).state == State.SUCCEEDED
 
 
 class UsersTests(TestCase):

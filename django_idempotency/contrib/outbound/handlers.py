@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .sending import LEASE, WINDOW
+from .sending import LEASE, WINDOW, check_options
 
 if TYPE_CHECKING:
     from .models import OutboundIntent
@@ -52,8 +52,10 @@ def sends(
     judged; what it raises is unknown, unless it is one of ``failed``.
 
     Raises:
-        ValueError: another function is registered for the purpose.
+        TypeError: ``failed`` is no tuple of exception classes.
+        ValueError: another function is registered for the purpose, or a duration is not positive.
     """
+    check_options(failed, lease, window)
 
     def register(call: F) -> F:
         if purpose in handlers:

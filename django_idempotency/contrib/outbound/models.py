@@ -23,6 +23,7 @@ __all__ = ["OutboundIntent", "OutboundIntentQuerySet"]
 
 R = TypeVar("R")
 
+_LONGEST_PURPOSE = 80  # characters
 _GRACE = timedelta(minutes=1)  # for who stored the intent to send it, before the command does
 
 
@@ -60,7 +61,7 @@ class OutboundIntent(models.Model):
 
     content_type = models.ForeignKey(ContentType, models.PROTECT, verbose_name=_("type"))
     object_id = models.CharField(_("object"), max_length=255)
-    purpose = models.CharField(_("purpose"), max_length=80)
+    purpose = models.CharField(_("purpose"), max_length=_LONGEST_PURPOSE)
     key = models.CharField(_("key"), max_length=36, unique=True, editable=False)
     state = models.CharField(
         _("state"), max_length=10, choices=State.choices, default=State.OPEN, editable=False
@@ -139,13 +140,16 @@ class OutboundIntent(models.Model):
         the row is. It is the same key in every process, today and after a restart.
 
         Raises:
-            ValueError: ``obj`` is not saved yet, or ``purpose`` is empty.
+            ValueError: ``obj`` is not saved yet, or ``purpose`` is empty or too long.
         """
         if obj.pk is None or obj._state.adding:
             msg = "Save the object first; the intent is stored beside its row."
             raise ValueError(msg)
-        if not purpose:
-            msg = 'A purpose says what is done once for the object, such as "charge".'
+        if not 0 < len(purpose) <= _LONGEST_PURPOSE:
+            msg = (
+                'A purpose says what is done once for the object, such as "charge", in 1 to '
+                f"{_LONGEST_PURPOSE} characters."
+            )
             raise ValueError(msg)
         alias = obj._state.db or router.db_for_write(cls, instance=obj)
         intent, created = cls.objects.using(alias).get_or_create(
@@ -186,6 +190,7 @@ class OutboundIntent(models.Model):
 
         Raises:
             IntentNotSendable: it is being sent elsewhere, is resolved, or is too old.
+            TypeError, ValueError: an argument makes no sense.
             RuntimeError: a transaction is open, so nothing could be recorded for certain.
         """
         return sending.sending(self, failed=failed, lease=lease, window=window)

@@ -29,7 +29,10 @@ from .refusals import IntentBusy, IntentNotSendable, IntentResolved, WindowClose
 if TYPE_CHECKING:
     from .models import OutboundIntent, OutboundIntentQuerySet
 
-__all__ = ["LEASE", "WINDOW", "Attempt", "claim", "next_pause", "resolve", "sending"]
+__all__ = [
+    *("LEASE", "WINDOW", "Attempt"),
+    *("check_options", "claim", "next_pause", "resolve", "sending"),
+]
 
 LEASE = timedelta(minutes=5)  # ten times the client's default deadline
 WINDOW = timedelta(hours=23)  # Stripe, and this library by default, forget a key after 24 hours
@@ -63,11 +66,28 @@ class Attempt:
     def judge(self, result: object) -> None:
         """Read the outcome from a response of requests or httpx; other results are successes."""
         status, headers = getattr(result, "status_code", None), getattr(result, "headers", None)
-        if not isinstance(status, int) or headers is None or status < 400:
+        if not isinstance(status, int) or headers is None or 200 <= status < 400:
             return
         answer = Answer(status, headers, getattr(result, "content", b""))
         final = isinstance(judge(answer, doubt=self.number > 1), Final)
         (self.failed if final else self.unknown)(f"answered {status}")
+
+
+def check_options(failed: Any, lease: Any, window: Any) -> None:
+    """Before anything is sent: a mistake that shows afterwards would leave the outcome unknown.
+
+    Raises:
+        TypeError: ``failed`` is no tuple of exception classes.
+        ValueError: ``lease`` or ``window`` is no positive ``timedelta``.
+    """
+    kinds = failed if isinstance(failed, tuple) else (None,)
+    if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+        msg = f"failed must be a tuple of exception classes, not {failed!r}."
+        raise TypeError(msg)
+    for name, value in (("lease", lease), ("window", window)):
+        if not isinstance(value, timedelta) or value <= timedelta(0):
+            msg = f"{name} must be a timedelta of more than 0, not {value!r}."
+            raise ValueError(msg)
 
 
 @contextmanager
@@ -79,6 +99,7 @@ def sending(
     window: timedelta,
 ) -> Iterator[Attempt]:
     """See ``OutboundIntent.sending``."""
+    check_options(failed, lease, window)
     attempt = Attempt(intent.key, claim(intent, lease=lease, window=window))
     try:
         yield attempt

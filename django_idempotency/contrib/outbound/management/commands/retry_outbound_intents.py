@@ -28,8 +28,12 @@ class Command(BaseCommand):
             msg = "--batch-size must be 1 or more."
             raise CommandError(msg)
         seconds = options["max_seconds"]
+        if seconds is not None and not seconds >= 0:  # NaN is neither
+            msg = "--max-seconds must be 0 or more."
+            raise CommandError(msg)
         self.deadline = None if seconds is None else time.monotonic() + seconds
         self.counts: Counter[str] = Counter()
+        self.stuck: set[int] = set()  # could not even be claimed, and would be due for ever
         if options["dry_run"]:
             due = sum(_due(handler).count() for handler in handlers.values())
             self.stdout.write(f"Would send {due} intents.")
@@ -51,7 +55,7 @@ class Command(BaseCommand):
 
     def _in_time(self, handler: Handler, batch_size: int) -> Iterator[OutboundIntent]:
         # An attempt moves its intent out of what is due, whatever becomes of it.
-        while batch := list(_due(handler)[:batch_size]):
+        while batch := list(_due(handler).exclude(pk__in=self.stuck)[:batch_size]):
             for intent in batch:
                 if self.deadline is not None and time.monotonic() >= self.deadline:
                     self.counts["late"] = 1
@@ -59,13 +63,17 @@ class Command(BaseCommand):
                 yield intent
 
     def _send(self, handler: Handler, intent: OutboundIntent) -> None:
+        number = intent.attempts + 1
         try:
             handler.send(intent)
         except IntentNotSendable:
-            self.counts["passed over"] += 1  # another worker was quicker
-            return
+            number = 0  # another worker was quicker
         except Exception as error:
             self.stderr.write(f"{intent}, key {intent.key}: {type(error).__name__}: {error}")
+        if intent.attempts != number:
+            self.counts["passed over"] += 1
+            self.stuck.add(intent.pk)
+            return
         self.counts[intent.state] += 1
         if self.stdout.isatty():
             self.stdout.write(f"\r{sum(self.counts.values())} sent", ending="")
