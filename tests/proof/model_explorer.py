@@ -20,6 +20,7 @@ from .model_keys import (
     Worker,
     with_worker,
 )
+from .model_restarts import remembered, restarted
 from .model_steps import STEPS, commit
 
 __all__ = ["Explored", "explore", "successors"]
@@ -132,6 +133,13 @@ def _alone(state: State, rules: Rules) -> set[str]:
 
 def successors(state: State, rules: Rules) -> Iterator[Step]:
     """All that may happen next. Each takes something that is not given back, so it ends."""
+    for word, after in _taken(state, rules):
+        yield word, remembered(state, word, after, rules)
+    yield from restarted(state, rules)
+
+
+def _taken(state: State, rules: Rules) -> Iterator[Step]:
+    """The steps of workers, of those who kill them, and of upkeep."""
     for number, worker in enumerate(state.workers):
         if number and worker == state.workers[number - 1]:
             continue  # a twin in the same place: the same again

@@ -7,7 +7,9 @@ read is asked of the real ``protocol.decide``.
 
 The database is modelled as PostgreSQL behaves at READ COMMITTED: what is not committed is not
 seen, a lock ends with its transaction or with its worker, SKIP LOCKED passes over what is locked,
-and an insert reads its snapshot before it inserts.
+and an insert reads its snapshot before it inserts. When the database ends, be it restarted or
+followed by its replica, everything up to the last flushed commit is there afterwards, and of what
+came later a part: see ``model_restarts``.
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ class Rules:
     judge_again: bool = True  # under the lock
     check_store: bool = True  # a response is stored where there is none, or all is rolled back
     take_locked: bool = True  # only an unlocked key is taken over
+    flush: bool = True  # a request's commit survives the end of the database; its claim need not
+    durable_key: bool = True  # where effects survive, so does the key that was committed with them
     max_crashes: int = 0  # 0 = without end, and then nothing is counted, which saves states
 
 
@@ -77,14 +81,19 @@ class State(NamedTuple):
     lives: int = 0  # begun so far
     kills: int = 0  # left to happen
     events: int = 0  # of time, purge and operator, left to happen
+    restarts: int = 0  # of the database, or failovers to its replica, left to happen
+    # What else the database may come back with: (row, effects) since it has last flushed.
+    before: tuple[tuple[Row | None, tuple[tuple[int, int], ...]], ...] = ()
 
 
 Step = tuple[str, State]
 
 
-def start(bodies: list[int], *, requests: int, kills: int, events: int) -> State:
+def start(
+    bodies: list[int], *, requests: int, kills: int = 0, events: int = 0, restarts: int = 0
+) -> State:
     workers = tuple(sorted(Worker(IDLE, body, requests) for body in bodies))
-    return State(None, workers, kills=kills, events=events)
+    return State(None, workers, kills=kills, events=events, restarts=restarts)
 
 
 @cache

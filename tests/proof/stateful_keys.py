@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import signal
 import time
+import uuid
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models import F
@@ -24,6 +26,7 @@ from rest_framework.response import Response
 
 from django_idempotency import upkeep
 from django_idempotency.models import IdempotencyKey, KeyEvent, KeyTally
+from tests.admin.people import LIST, signed_in
 from tests.conformance.test_crashes import die, in_child
 from tests.conformance.views_more import SWITCH
 from tests.orders import views
@@ -85,12 +88,14 @@ class Keys(RuleBasedStateMachine):
 
     @initialize()
     def _nothing_is_there(self) -> None:
-        for model in (KeyEvent, KeyTally, IdempotencyKey, Order, Token, User):
+        for model in (KeyEvent, KeyTally, IdempotencyKey, Order, LogEntry, Token, User):
             model._default_manager.all()._raw_delete("default")
         SWITCH.clear()
-        self.send = Sender()
+        self.client = Sender()
+        self.last = ("alice", KEYS[0], 0)
         self.keys: dict[tuple[str, str], Kept] = {}
-        self.orders, self.crashes, self.allowed = 0, 0, True
+        self.orders, self.crashes, self.logged, self.allowed = 0, 0, 0, True
+        self.operator = signed_in(superuser=True)
         self.tokens: dict[str, str] = {}
         for name in USERS:
             self._welcome(name)
@@ -137,7 +142,25 @@ class Keys(RuleBasedStateMachine):
     # -- what happens
 
     @rule(user=whose, key=which, body=bodies, outcome=outcomes)
-    def request(self, user: str, key: str, body: int, outcome: str) -> None:
+    def send(self, user: str, key: str, body: int, outcome: str) -> None:
+        self._request((user, key, body), outcome)
+
+    @rule(outcome=outcomes)
+    def send_again(self, outcome: str) -> None:
+        self._request(self.last, outcome)
+
+    @rule(outcome=outcomes)
+    def send_another_body(self, outcome: str) -> None:
+        user, key, body = self.last
+        self._request((user, key, 1 - body), outcome)
+
+    @rule(outcome=outcomes)
+    def send_as_another_user(self, outcome: str) -> None:
+        (other,) = USERS.keys() - {self.last[0]}
+        self._request((other, *self.last[1:]), outcome)
+
+    def _request(self, sent: tuple[str, str, int], outcome: str) -> None:
+        user, key, body = self.last = sent
         refused = self._refused(user, key, body)
         status, final, views.BEHAVIOUR["after"] = OUTCOMES[outcome]
         answer = self._send(user, key, body)
@@ -156,7 +179,7 @@ class Keys(RuleBasedStateMachine):
 
     def _send(self, user: str, key: str, body: int) -> Any:
         token = self.tokens.get(user, "Token of-somebody-who-is-gone")
-        return self.send(WAY, BODIES[body], key=key, Authorization=token)
+        return self.client(WAY, BODIES[body], key=key, Authorization=token)
 
     def _expect_refusal(self, answer: Any, status: int, code: str, *, kept: Kept | None) -> None:
         assert answer.status_code == status, answer.content
@@ -216,19 +239,25 @@ class Keys(RuleBasedStateMachine):
 
     @rule(user=whose, key=which)
     def forget(self, user: str, key: str) -> None:
-        ids = [row.pk for row in self._rows(user, key)]
-        assert upkeep.forget(ids).changed == set(ids)
+        self.logged += self._operate("forget_keys", user, key)
         self.keys.pop((user, key), None)
 
     @rule(user=whose, key=which)
     def expire(self, user: str, key: str) -> None:
         kept = self.keys.get((user, key))
-        ids = {row.pk for row in self._rows(user, key)}
-        live = kept is not None and kept.answer is not None and not kept.expired
-        done = upkeep.expire(ids)
-        assert (done.changed, done.idle) == ((ids, set()) if live else (set(), ids))
-        if kept is not None and live:
+        self._operate("expire_keys", user, key)
+        if kept is not None and kept.answer is not None and not kept.expired:
             kept.expired = True
+            self.logged += 1
+
+    def _operate(self, action: str, user: str, key: str) -> int:
+        """In the admin, as a person does; returns how many keys were chosen."""
+        ids = [row.pk for row in self._rows(user, key)]
+        chosen = ids or [uuid.UUID(int=0)]  # gone since the list was shown
+        answer = {"action": action, "_selected_action": chosen, "confirmed": "yes"}
+        assert self.operator.post(LIST, answer).status_code == 302
+        self.seen[action] += len(ids)
+        return len(ids)
 
     def _rows(self, user: str, key: str) -> Any:
         return IdempotencyKey.objects.in_scope(f"user:{USERS[user]}", key)
@@ -266,3 +295,4 @@ class Keys(RuleBasedStateMachine):
             body = bytes(row.response_body or b"")
             assert (row.response_status, body) == (kept.answer or (None, b""))
         assert Order.objects.count() == self.orders
+        assert LogEntry.objects.count() == self.logged

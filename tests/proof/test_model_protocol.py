@@ -26,6 +26,8 @@ SHAPES: dict[str, State] = {
     "two requests each, two bodies": start([0, 1], requests=2, kills=1, events=1),
     "three workers, one body": start([0, 0, 0], requests=1, kills=1, events=1),
     "three workers, two bodies": start([0, 0, 1], requests=1, kills=1, events=0),
+    "a restart, one body": start([0, 0], requests=2, events=1, restarts=1),
+    "a restart, two bodies": start([0, 1], requests=2, events=1, restarts=1),
 }
 if os.environ.get("PROOF") == "long":  # two minutes
     SHAPES |= {
@@ -33,6 +35,8 @@ if os.environ.get("PROOF") == "long":  # two minutes
         "two kills, two events, one body": start([0, 0], requests=2, kills=2, events=2),
         "two kills, two events, two bodies": start([0, 1], requests=2, kills=2, events=2),
         "three workers, two bodies, two kills": start([0, 0, 1], requests=1, kills=2, events=1),
+        "two restarts and a kill": start([0, 1], requests=2, kills=1, restarts=2),
+        "three workers, a restart": start([0, 0, 1], requests=1, kills=1, events=1, restarts=1),
     }
 
 CONTROLS: dict[str, tuple[Rules, str]] = {
@@ -42,6 +46,8 @@ CONTROLS: dict[str, tuple[Rules, str]] = {
     "begin again without compare-and-set": (Rules(compare=False), "begun again, though"),
     "not judged again under the lock": (Rules(judge_again=False), "key that is not its own"),
     "take-over without the lock": (Rules(take_locked=False), "key that is not its own"),
+    "commit not flushed": (Rules(flush=False), "answer that was given is gone"),
+    "keys kept where they may be lost": (Rules(durable_key=False), "key of an effect is gone"),
 }
 
 
@@ -51,7 +57,11 @@ def test_it_holds(shape: str) -> None:
     found = explore(SHAPES[shape], Rules())
 
     assert found.states > 10_000
-    reached = {"Executed", "Replay", "InFlight", "failed", "killed after commit", "too long"}
+    reached = {"Executed", "Replay", "InFlight", "failed", "too long"}
+    if SHAPES[shape].kills:
+        reached |= {"killed", "killed after commit"}
+    if SHAPES[shape].restarts:
+        reached |= {"restarted", "restarted after commit", "claim lost"}
     bodies = {worker.body for worker in SHAPES[shape].workers}
     reached |= {"begun again", "patience"} if len(bodies) == 1 else {"Conflict", "taken over"}
     assert reached <= set(found.words)  # what never happens shows nothing
@@ -61,7 +71,10 @@ def test_it_holds(shape: str) -> None:
 def test_a_protocol_without_it_is_found_out(fault: str) -> None:
     """Negative controls: each part is there for a reason, and the exploration sees it."""
     rules, complaint = CONTROLS[fault]
-    for shape in ("three workers, one body", "two requests each, two bodies"):
+    shapes = ["three workers, one body", "two requests each, two bodies"]
+    if not (rules.flush and rules.durable_key):
+        shapes = ["a restart, one body"]
+    for shape in shapes:
         try:
             explore(SHAPES[shape], rules)
         except Violation as violation:
