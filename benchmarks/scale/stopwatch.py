@@ -12,6 +12,7 @@ from django.db import connections
 
 from benchmarks.scale.requests import Requests, key_of, send
 from benchmarks.scale.shards import alias_of, on
+from django_idempotency.models import IdempotencyKey
 from django_idempotency.sql import statements_for
 
 STATEMENTS = ("claim", "lock", "store")
@@ -35,22 +36,27 @@ class Stopwatch:
         self.server.clear()
 
     def send(self) -> None:
-        """A first execution, and a retry of any loaded key."""
+        """A first execution, a retry of any loaded key, and a look for any across scopes."""
         with on(self.alias):
             request = self.requests.first()
             with connections[self.alias].execute_wrapper(self._watch):
                 self._time("first execution", lambda: send(request))
             retry = self.requests.loaded()
             self._time("replay", lambda: send(retry, replayed=True))
+            found = IdempotencyKey.objects.for_key(self._key())
+            self._time("search by key", found.get)
 
     def visit(self, name: str, client: Any, url: str, *, search: bool) -> None:
         """A page of the admin, searched for any of the younger loaded keys."""
-        key = key_of(self.requests.random.randint(self.rows // 2, self.rows))
+        key = self._key()
         with on(self.alias):
             response = self._time(name, lambda: client.get(f"{url}?q={key}" if search else url))
         if response.status_code != 200 or (search and key not in response.content.decode()):
             msg = f"{url} answered {response.status_code}, or without {key}"
             raise RuntimeError(msg)
+
+    def _key(self) -> str:
+        return key_of(self.requests.random.randint(self.rows // 2, self.rows))
 
     def _time(self, name: str, act: Callable[[], Any]) -> Any:
         began, used = time.perf_counter_ns(), self._used()
