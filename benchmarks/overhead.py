@@ -92,7 +92,7 @@ def _parts(found: Medians) -> Iterator[str]:
         yield svg.text(X.start - 6, Y(ratio) + 4, f"{ratio:g}", anchor="end")
     yield svg.level(X, Y(1), css="mark")
     yield svg.text(X.start - 6, Y(1) + 4, "1", anchor="end")
-    yield svg.text(X.end, Y(1) - 6, "the same view without a key", anchor="end", css="soft")
+    yield svg.text(X.end, Y(1) + 16, "the same view without a key", anchor="end", css="soft")
     for work in WORK:
         yield svg.text(X(work), Y.start + 18, f"{work} ms", anchor="middle")
     yield svg.text((X.start + X.end) / 2, HEIGHT - 8, "work of the view", anchor="middle")

@@ -64,13 +64,13 @@ def _table(
     values: Callable[[Stopwatch, str], list[float]],
 ) -> None:
     """Lower quartile, median, and the median's ratio to the smallest size."""
-    say("", f"{title:20}" + "".join(f"{watch.rows:>27,}" for watch in watches))
-    say(f"{'':20}" + f"{'25 %':>10}{'50 %':>10}{'ratio':>7}" * len(watches))
+    say("", f"{title:20}" + "".join(f"{watch.rows:>29,}" for watch in watches))
+    say(f"{'':20}" + f"{'25 %':>11}{'50 %':>11}{'ratio':>7}" * len(watches))
     for step in steps:
         least = median(values(watches[0], step))
         cells = ""
         for watch in watches:
             taken = values(watch, step)
-            cells += f"{quantile(taken, 0.25):10,.0f}{median(taken):10,.0f}"
+            cells += f"{quantile(taken, 0.25):11,.0f}{median(taken):11,.0f}"
             cells += f"{median(taken) / least:7.2f}"
         say(f"{step:20}{cells}")

@@ -59,10 +59,10 @@ class Stopwatch:
         return key_of(self.requests.random.randint(self.rows // 2, self.rows))
 
     def _time(self, name: str, act: Callable[[], Any]) -> Any:
-        began, used = time.perf_counter_ns(), self._used()
+        began, before = time.perf_counter_ns(), used(self.alias)
         result = act()
         self.wall[name].append((time.perf_counter_ns() - began) / 1000)
-        self.server[name].append(self._used() - used)
+        self.server[name].append(used(self.alias) - before)
         return result
 
     def _watch(
@@ -73,11 +73,11 @@ class Stopwatch:
         What a statement has cost the server is read when the next one begins: when its answer
         arrives, the process may still be at work on its end.
         """
-        used, (name, before) = self._used(), self._last
+        now, (name, before) = used(self.alias), self._last
         if name is not None:
-            self.server[name].append(used - before)
+            self.server[name].append(now - before)
         name = self._names.get(sql)
-        self._last = (name if name in ("claim", "lock") else None, used)
+        self._last = (name if name in ("claim", "lock") else None, now)
         began = time.perf_counter_ns()
         try:
             return execute(sql, params, many, context)
@@ -85,9 +85,10 @@ class Stopwatch:
             if name is not None:
                 self.wall[name].append((time.perf_counter_ns() - began) / 1000)
 
-    def _used(self) -> float:
-        """µs that the server's process for this connection has spent on a processor."""
-        connection = connections[self.alias]
-        connection.ensure_connection()
-        process = connection.connection.info.backend_pid
-        return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1000
+
+def used(alias: str) -> float:
+    """µs that the server's process for this thread's connection has spent on a processor."""
+    connection = connections[alias]
+    connection.ensure_connection()
+    process = connection.connection.info.backend_pid
+    return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1000
