@@ -12,7 +12,7 @@ import logging
 import pstats
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -51,10 +51,25 @@ class Variant:
     wal: float = 0.0  # bytes a request
 
 
+def usual() -> list[Variant]:
+    """Without a key, first and replayed; a replay follows the first execution of its key."""
+    drf, protected_drf = views.BareAPIView.as_view(), views.ProtectedAPIView.as_view()
+    plain, wrapped = views.protected, views.protected_with_savepoint
+    return [
+        Variant("view, bare", views.bare, "view, bare"),
+        Variant("view, first", plain, "view, bare", keyed=True),
+        Variant("view, replay", plain, "view, bare", keyed=True, replays=True),
+        Variant("view with atomic(), first", wrapped, "view, bare", keyed=True),
+        Variant("APIView, bare", drf, "APIView, bare"),
+        Variant("APIView, first", protected_drf, "APIView, bare", keyed=True),
+        Variant("APIView, replay", protected_drf, "APIView, bare", keyed=True, replays=True),
+    ]
+
+
 class Bench:
     """The variants, and the requests that they get."""
 
-    def __init__(self) -> None:
+    def __init__(self, variants: Iterable[Variant]) -> None:
         logging.getLogger("django_idempotency").setLevel(logging.WARNING)
         Account.objects.bulk_create([Account() for _ in range(ACCOUNTS)])
         self.accounts = list(Account.objects.values_list("pk", flat=True))
@@ -63,17 +78,7 @@ class Bench:
         self.factory = RequestFactory()
         self.made = 0
         self.last: tuple[str, str] = ("", "")  # key and body of the latest first execution
-        drf, protected_drf = views.BareAPIView.as_view(), views.ProtectedAPIView.as_view()
-        plain, wrapped = views.protected, views.protected_with_savepoint
-        self.variants = [
-            Variant("view, bare", views.bare, "view, bare"),
-            Variant("view, first", plain, "view, bare", keyed=True),
-            Variant("view, replay", plain, "view, bare", keyed=True, replays=True),
-            Variant("view with atomic(), first", wrapped, "view, bare", keyed=True),
-            Variant("APIView, bare", drf, "APIView, bare"),
-            Variant("APIView, first", protected_drf, "APIView, bare", keyed=True),
-            Variant("APIView, replay", protected_drf, "APIView, bare", keyed=True, replays=True),
-        ]
+        self.variants = list(variants)
         self.by_name = {variant.name: variant for variant in self.variants}
 
     def request(self, variant: Variant) -> Any:
@@ -156,7 +161,7 @@ def _ask(sql: str, *parameters: Any) -> Any:
 
 def compare(*, rounds: int, warmup: int) -> None:
     """Measure everything and print it."""
-    bench = Bench()
+    bench = Bench(usual())
     bench.count_statements()
     bench.time(rounds=rounds, warmup=warmup)
     bench.weigh_log()
@@ -165,7 +170,7 @@ def compare(*, rounds: int, warmup: int) -> None:
 
 def profile(name: str, *, requests: int) -> None:
     """Print where the time of one variant goes; the profiler's own share included."""
-    bench = Bench()
+    bench = Bench(usual())
     variant = bench.by_name[name]
     for warm in bench.variants * 20:
         bench.send(warm)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import math
 import random
 import sys
 from collections import Counter
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks import svg
 from django_idempotency.client.budget import RetryBudget
 from django_idempotency.client.policy import RetryPolicy
 
@@ -147,71 +147,42 @@ def _arrivals(rng: random.Random) -> Iterator[float]:
 # -- the picture
 
 WIDTH, HEIGHT = 760, 400
-LEFT, RIGHT, TOP, BOTTOM = 60, 20, 60, 44
-COLOURS = ("#d55e00", "#e69f00", "#0072b2", "#009e73")  # told apart by the colour-blind, too
+X = svg.Scale(low=5, high=35, start=60, end=WIDTH - 20)  # seconds
+# Attempts a second.
+Y = svg.Scale(low=20, high=20_000, start=HEIGHT - 44, end=60, logarithmic=True)
 BIN = 0.25  # seconds
-LOWEST, HIGHEST = 20, 20_000  # attempts a second; the scale is logarithmic
-X_FROM, X_TO = 5.0, 35.0
 
 
 def draw(results: dict[str, Result]) -> str:
     """An SVG of attempts a second."""
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        'font-family="sans-serif" font-size="12" role="img">',
-        "<title>Attempts per second that reach a server which restarts</title>",
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        f'<rect x="{_x(OUTAGE[0]):.1f}" y="{TOP}" width="{_x(OUTAGE[1]) - _x(OUTAGE[0]):.1f}" '
-        f'height="{HEIGHT - TOP - BOTTOM}" fill="#eee"/>',
-        _text(_x(15), TOP + 16, "the server hangs", anchor="middle", colour="#666"),
-        *_axes(),
-    ]
-    for row, ((name, result), colour) in enumerate(zip(results.items(), COLOURS, strict=True)):
-        parts.append(_line(result, colour))
-        x, y = LEFT + row % 2 * 200, 20 + row // 2 * 18
-        parts.append(f'<rect x="{x}" y="{y - 9}" width="14" height="4" fill="{colour}"/>')
-        parts.append(_text(x + 20, y, name))
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    title = "Attempts per second that reach a server which restarts"
+    return svg.page(title, _parts(results), width=WIDTH, height=HEIGHT)
 
 
-def _axes() -> Iterator[str]:
-    for rate in (20, 100, 1000, 10_000):
-        yield (
-            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(rate):.1f}" y2="{_y(rate):.1f}" '
-            'stroke="#ddd"/>'
-        )
-        yield _text(LEFT - 6, _y(rate) + 4, f"{rate:,}", anchor="end")
-    y = _y(CAPACITY)
+def _parts(results: dict[str, Result]) -> Iterator[str]:
     yield (
-        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#000" '
-        'stroke-dasharray="5 4"/>'
+        f'<rect class="band" x="{X(OUTAGE[0]):.1f}" y="{Y.end:g}" '
+        f'width="{X(OUTAGE[1]) - X(OUTAGE[0]):.1f}" height="{Y.start - Y.end:g}"/>'
     )
-    yield _text(LEFT + 4, y - 6, "what the server can serve")
-    for second in range(int(X_FROM), int(X_TO) + 1, 5):
-        yield _text(_x(second), HEIGHT - BOTTOM + 18, str(second), anchor="middle")
-    yield _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "seconds", anchor="middle")
-    yield _text(WIDTH - RIGHT, 20, "attempts per second, log scale", anchor="end", colour="#666")
+    yield svg.text(X(15), Y.end + 16, "the server hangs", anchor="middle", css="soft")
+    for rate in (20, 100, 1000, 10_000):
+        yield svg.level(X, Y(rate))
+        yield svg.text(X.start - 6, Y(rate) + 4, f"{rate:,}", anchor="end")
+    yield svg.level(X, Y(CAPACITY), css="mark")
+    yield svg.text(X.start + 4, Y(CAPACITY) - 6, "what the server can serve")
+    for second in range(int(X.low), int(X.high) + 1, 5):
+        yield svg.text(X(second), Y.start + 18, str(second), anchor="middle")
+    yield svg.text((X.start + X.end) / 2, HEIGHT - 8, "seconds", anchor="middle")
+    yield svg.text(X.end, 20, "attempts per second, log scale", anchor="end", css="soft")
+    for series, (name, result) in enumerate(results.items()):
+        yield from svg.line(_points(result), series)
+        yield from svg.legend(X.start + series % 2 * 200, 20 + series // 2 * 18, name, series)
 
 
-def _line(result: Result, colour: str) -> str:
+def _points(result: Result) -> Iterator[tuple[float, float]]:
     counts = Counter(int(moment / BIN) for moment in result.times)
-    bins = range(int(X_FROM / BIN), int(X_TO / BIN))
-    points = " ".join(f"{_x((b + 0.5) * BIN):.1f},{_y(counts[b] / BIN):.1f}" for b in bins)
-    return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.8"/>'
-
-
-def _x(second: float) -> float:
-    return LEFT + (second - X_FROM) / (X_TO - X_FROM) * (WIDTH - LEFT - RIGHT)
-
-
-def _y(rate: float) -> float:
-    share = math.log(max(rate, LOWEST) / LOWEST) / math.log(HIGHEST / LOWEST)
-    return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
-
-
-def _text(x: float, y: float, text: str, *, anchor: str = "start", colour: str = "#222") -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"'
-    return f"<text {place}>{text}</text>"
+    for number in range(int(X.low / BIN), int(X.high / BIN)):
+        yield X((number + 0.5) * BIN), Y(counts[number] / BIN)
 
 
 def table(results: dict[str, Result]) -> Iterator[str]:

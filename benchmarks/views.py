@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import serializers
 from rest_framework.authentication import TokenAuthentication
 from rest_framework.permissions import IsAuthenticated
@@ -18,7 +21,6 @@ from benchmarks.models import Account, Payment
 from django_idempotency import IdempotentMixin, idempotent
 
 RESPONSE_BYTES = 300
-urlpatterns: list[Any] = []  # the views are called, not routed
 
 
 class PaymentSerializer(serializers.Serializer[Any]):
@@ -79,3 +81,38 @@ class ProtectedAPIView(IdempotentMixin, APIView):
         serializer = PaymentSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         return Response(pay(serializer.validated_data), status=201)
+
+
+def working(seconds: float) -> dict[str, Any]:
+    """The views by name, bare and protected, with so much work more inside.
+
+    They sleep: no processor and no database makes that shorter or longer.
+    """
+
+    def slow(request: HttpRequest) -> HttpResponse:
+        time.sleep(seconds)
+        return JsonResponse(pay(json.loads(request.body)), status=201)
+
+    class SlowAPIView(BareAPIView):
+        def post(self, request: Request) -> Response:
+            time.sleep(seconds)
+            return super().post(request)
+
+    class ProtectedSlowAPIView(ProtectedAPIView):
+        def post(self, request: Request) -> Response:
+            time.sleep(seconds)
+            return super().post(request)
+
+    return {
+        "view, bare": transaction.atomic(slow),
+        "view, protected": idempotent(slow),
+        "APIView, bare": SlowAPIView.as_view(),
+        "APIView, protected": ProtectedSlowAPIView.as_view(),
+    }
+
+
+# Most benchmarks call the views; that of the memory sends whole requests.
+urlpatterns = [
+    path("payments/", csrf_exempt(protected)),
+    path("api/payments/", ProtectedAPIView.as_view()),
+]

@@ -20,6 +20,7 @@ from benchmarks.scale.shards import alias_of, on
 from django_idempotency.models import IdempotencyKey
 
 BATCH = 100_000  # rows a statement
+TOLD = 1_000_000  # rows between two lines
 SPAN = "30 hours"  # with a retention of 24 the oldest fifth is expired: a purge is late
 USED_AGAIN = 13 / 256  # this share of the keys was replayed once
 
@@ -74,3 +75,5 @@ def add(rows: int, *, first: int, last: int) -> None:
         for start in range(first, last + 1, BATCH):
             end = min(start + BATCH - 1, last)
             cursor.execute(ROWS, fixed | {"first": start, "last": end})
+            if end % TOLD == 0 and end < last:
+                say(f"{end:12,} …")

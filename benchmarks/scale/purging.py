@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import defaultdict
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any
@@ -16,6 +17,7 @@ from benchmarks.report import quantile, say
 from benchmarks.scale import filling
 from benchmarks.scale.requests import Requests, send
 from benchmarks.scale.shards import alias_of, on
+from benchmarks.scale.stopwatch import used
 from benchmarks.scale.weight import ask, run, sizes_of
 from django_idempotency import upkeep
 from django_idempotency.models import IdempotencyKey
@@ -88,16 +90,16 @@ def measure(rows: int, *, seconds: float, windows: int) -> None:
     alias = alias_of(rows)
     paid, updated = Payment.objects.using(alias).count(), _hot(alias)
     storm = Storm(rows)
-    rates: list[float] = []
+    during, alone = Purge(), Purge()
     time.sleep(seconds / 2)  # the storm's connections and caches
     with on(alias):
         for _ in range(windows):
             storm.enter(ALONE)
             time.sleep(seconds)
             storm.enter(PURGING)
-            rates += _purge(seconds)
+            during.run(alias, seconds)
         taken, executed = storm.end()
-        quiet = _purge(None)
+        alone.run(alias, None)
     say("", f"purge of {rows:,} keys in batches of {BATCH}, {WORKERS} processes of requests")
     for met, name in NAMES.items():
         say(
@@ -105,29 +107,43 @@ def measure(rows: int, *, seconds: float, windows: int) -> None:
             f"{median(taken[met]):.1f} ms, 95 % {quantile(taken[met], 0.95):.1f}, "
             f"99 % {quantile(taken[met], 0.99):.1f}"
         )
-    for name, found in (("during the storm", rates), ("alone", quiet)):
-        if found:
-            say(
-                f"purge {name}: median {median(found):,.0f} keys/s over {len(found)} batches, "
-                f"first ten {median(found[:10]):,.0f}, last ten {median(found[-10:]):,.0f}"
-            )
+    for name, found in (("during the storm", during), ("alone", alone)):
+        if found.rates:
+            say(f"purge {name}: {found}")
     if (payments := Payment.objects.using(alias).count() - paid) != executed:
         msg = f"{executed} first executions made {payments} payments"
         raise RuntimeError(msg)
     updates, hot = (now - then for now, then in zip(_hot(alias), updated, strict=True))
     say(f"of {updates:,} responses stored, {hot / updates:.0%} left the indexes alone (HOT)")
-    _space(rows, deleted=(len(rates) + len(quiet)) * BATCH)
+    _space(rows, deleted=(len(during.rates) + len(alone.rates)) * BATCH)
 
 
-def _purge(seconds: float | None) -> list[float]:
-    """Purge for so long, or to the end; keys a second of each full batch."""
-    began, rates = time.perf_counter(), []
-    while seconds is None or time.perf_counter() - began < seconds:
-        batch = time.perf_counter()
-        if upkeep.purge(limit=BATCH) < BATCH:
-            break
-        rates.append(BATCH / (time.perf_counter() - batch))
-    return rates
+@dataclass(slots=True)
+class Purge:
+    """What the batches of a purge took."""
+
+    rates: list[float] = field(default_factory=list)  # keys a second on the wall
+    own: float = 0.0  # µs of this process
+    server: float = 0.0  # µs of the server's process
+
+    def run(self, alias: str, seconds: float | None) -> None:
+        """Purge for so long, or to the end; count full batches."""
+        began = time.perf_counter()
+        while seconds is None or time.perf_counter() - began < seconds:
+            batch, own, server = time.perf_counter(), time.process_time(), used(alias)
+            if upkeep.purge(limit=BATCH) < BATCH:
+                break
+            self.rates.append(BATCH / (time.perf_counter() - batch))
+            self.own += (time.process_time() - own) * 1e6
+            self.server += used(alias) - server
+
+    def __str__(self) -> str:
+        keys = len(self.rates) * BATCH
+        return (
+            f"{keys:,} keys, median {median(self.rates):,.0f} keys/s, first ten batches "
+            f"{median(self.rates[:10]):,.0f}, last ten {median(self.rates[-10:]):,.0f}; "
+            f"CPU a key: server {self.server / keys:.0f} µs, this process {self.own / keys:.0f} µs"
+        )
 
 
 def _hot(alias: str) -> Any:

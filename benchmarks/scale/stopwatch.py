@@ -12,6 +12,7 @@ from django.db import connections
 
 from benchmarks.scale.requests import Requests, key_of, send
 from benchmarks.scale.shards import alias_of, on
+from django_idempotency.models import IdempotencyKey
 from django_idempotency.sql import statements_for
 
 STATEMENTS = ("claim", "lock", "store")
@@ -35,28 +36,33 @@ class Stopwatch:
         self.server.clear()
 
     def send(self) -> None:
-        """A first execution, and a retry of any loaded key."""
+        """A first execution, a retry of any loaded key, and a look for any across scopes."""
         with on(self.alias):
             request = self.requests.first()
             with connections[self.alias].execute_wrapper(self._watch):
                 self._time("first execution", lambda: send(request))
             retry = self.requests.loaded()
             self._time("replay", lambda: send(retry, replayed=True))
+            found = IdempotencyKey.objects.for_key(self._key())
+            self._time("search by key", found.get)
 
     def visit(self, name: str, client: Any, url: str, *, search: bool) -> None:
         """A page of the admin, searched for any of the younger loaded keys."""
-        key = key_of(self.requests.random.randint(self.rows // 2, self.rows))
+        key = self._key()
         with on(self.alias):
             response = self._time(name, lambda: client.get(f"{url}?q={key}" if search else url))
         if response.status_code != 200 or (search and key not in response.content.decode()):
             msg = f"{url} answered {response.status_code}, or without {key}"
             raise RuntimeError(msg)
 
+    def _key(self) -> str:
+        return key_of(self.requests.random.randint(self.rows // 2, self.rows))
+
     def _time(self, name: str, act: Callable[[], Any]) -> Any:
-        began, used = time.perf_counter_ns(), self._used()
+        began, before = time.perf_counter_ns(), used(self.alias)
         result = act()
         self.wall[name].append((time.perf_counter_ns() - began) / 1000)
-        self.server[name].append(self._used() - used)
+        self.server[name].append(used(self.alias) - before)
         return result
 
     def _watch(
@@ -67,11 +73,11 @@ class Stopwatch:
         What a statement has cost the server is read when the next one begins: when its answer
         arrives, the process may still be at work on its end.
         """
-        used, (name, before) = self._used(), self._last
+        now, (name, before) = used(self.alias), self._last
         if name is not None:
-            self.server[name].append(used - before)
+            self.server[name].append(now - before)
         name = self._names.get(sql)
-        self._last = (name if name in ("claim", "lock") else None, used)
+        self._last = (name if name in ("claim", "lock") else None, now)
         began = time.perf_counter_ns()
         try:
             return execute(sql, params, many, context)
@@ -79,9 +85,10 @@ class Stopwatch:
             if name is not None:
                 self.wall[name].append((time.perf_counter_ns() - began) / 1000)
 
-    def _used(self) -> float:
-        """µs that the server's process for this connection has spent on a processor."""
-        connection = connections[self.alias]
-        connection.ensure_connection()
-        process = connection.connection.info.backend_pid
-        return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1000
+
+def used(alias: str) -> float:
+    """µs that the server's process for this thread's connection has spent on a processor."""
+    connection = connections[alias]
+    connection.ensure_connection()
+    process = connection.connection.info.backend_pid
+    return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1000
