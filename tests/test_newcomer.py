@@ -146,5 +146,3 @@ def test_the_examples_of_the_testing_page_pass(newcomer: Newcomer) -> None:
     assert f"Ran {expected} tests" in said
     assert ("OK\n" if ON_POSTGRES else "OK (skipped=1)") in said
     assert expected == 11
-
-
