@@ -142,7 +142,9 @@ def test_the_readme_says_the_sentence_of_the_package() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    heads = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    """Those of its headings; a comment in a block of code is none."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
@@ -158,6 +160,24 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not linked.is_file() or (anchor and anchor not in anchors(linked)):
             broken.append(target)
     assert broken == []
+
+
+def test_the_list_of_the_readme_names_every_page() -> None:
+    """It is the index: what is not in it is not found. Problems are listed by the errors page."""
+    listed = README.read_text().partition("\n## Documentation\n")[2]
+
+    assert set(re.findall(r"\]\(docs/([a-z-]+\.md)\)", listed)) == {
+        page.name for page in DOCS.glob("*.md")
+    }
+
+
+def test_the_readme_is_short_and_shows_the_admin() -> None:
+    """It is read before anything is installed."""
+    text = README.read_text()
+
+    assert len(text.splitlines()) <= 200
+    (picture,) = re.findall(r"\[!\[[^\]]+\]\((\S+)\)\]\(docs/admin\.md\)", text)
+    assert (ROOT / picture).is_file()
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
