@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from dataclasses import fields
 from datetime import timedelta
@@ -17,8 +18,9 @@ from django_idempotency.conf import Settings
 from django_idempotency.models import IdempotencyKey
 from django_idempotency.policy import Policy
 from tests.documents import DOCS, PAGES, PROBLEMS, README, ROOT
+from tests.sender import Sender, new_key
 
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+every_page = pytest.mark.parametrize("document", PAGES, ids=lambda document: document.stem)
 
 
 # -- lists
@@ -149,14 +151,14 @@ def anchors(page: Path) -> set[str]:
 
 
 @every_page
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_lead_somewhere(document: Path) -> None:
     """Files exist, and so do the headings in them."""
     broken = []
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
         if target.startswith("https://"):
             continue
         name, _, anchor = target.partition("#")
-        linked = (page.parent / name).resolve() if name else page
+        linked = (document.parent / name).resolve() if name else document
         if not linked.is_file() or (anchor and anchor not in anchors(linked)):
             broken.append(target)
     assert broken == []
@@ -195,3 +197,22 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 def test_the_changelog_knows_this_version() -> None:
     """The version in the package is one that the changelog describes."""
     assert django_idempotency.__version__ in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_answer_on_the_errors_page_is_a_real_one(send: Sender) -> None:
+    """Its headers and members, but for the key and the end of the sentence."""
+    (shown,) = re.findall(r"^```http\n(.*?)^```", (DOCS / "errors.md").read_text(), re.S | re.M)
+    head, _, body = shown.partition("\n\n")
+    status, *headers = head.splitlines()
+    key = new_key()
+    send("/apiview/", key=key)
+
+    answer = send("/apiview/", {"sku": "other"}, key=key)
+
+    assert status.split()[1] == str(answer.status_code)
+    for header in headers:
+        name, _, value = header.partition(": ")
+        assert answer[name] == (key if name == "Idempotency-Key" else value)
+    members, real = json.loads(body), answer.json()
+    assert real.pop("detail").startswith(members.pop("detail").removesuffix(" …"))
+    assert members == real
