@@ -14,17 +14,10 @@ from django.utils import timezone
 
 from django_idempotency.admin import changelist
 from django_idempotency.models import IdempotencyKey, KeyTally
-from tests.admin.people import LIST, VIEW, detail, page, signed_in
+from tests.admin.people import LIST, VIEW, detail, page, shown, signed_in
 from tests.factories import IdempotencyKeyFactory, KeyEventFactory
 
 pytestmark = pytest.mark.django_db
-
-
-def shown(query: dict[str, str], *permissions: str) -> set[str]:
-    """The keys that a list shows."""
-    response = signed_in(VIEW, *permissions).get(LIST, query)
-    assert response.status_code == 200, response
-    return {key.key for key in response.context_data["cl"].result_list}
 
 
 def used(key: IdempotencyKey, *kinds: str) -> None:
@@ -106,17 +99,6 @@ def test_a_user_is_shown_by_name() -> None:
     assert f'<td class="field-client">user:{10**30}</td>' in html
 
 
-def test_unfinished_keys_are_in_progress_at_first() -> None:
-    """For five minutes; after that nobody waits for them."""
-    IdempotencyKeyFactory(created_at=timezone.now() - timedelta(minutes=4))
-    IdempotencyKeyFactory(created_at=timezone.now() - timedelta(minutes=6))
-
-    html = page(signed_in(VIEW), LIST)
-
-    assert html.count('idem-run">In progress<') == 1
-    assert html.count('idem-warn">Unfinished<') == 1
-
-
 def test_a_site_without_time_zones_has_a_list_and_pages(key: IdempotencyKey, settings: Any) -> None:
     """USE_TZ=False: all times are naive, the database's among them."""
     settings.USE_TZ = False
@@ -139,6 +121,7 @@ def every_kind() -> None:
     IdempotencyKeyFactory(key="plain", completed=True)
     IdempotencyKeyFactory(key="running")
     IdempotencyKeyFactory(key="dead", created_at=old)
+    used(IdempotencyKeyFactory(key="failed"), "failed")
     IdempotencyKeyFactory(key="expired", completed=True, created_at=past)
     IdempotencyKeyFactory(key="4xx", completed=True, response_status=402)
     IdempotencyKeyFactory(key="3xx", completed=True, response_status=302)
@@ -155,7 +138,7 @@ def every_kind() -> None:
     ("query", "keys"),
     [
         ({"state": "in_progress"}, {"running"}),
-        ({"state": "unfinished"}, {"dead"}),
+        ({"state": "unfinished"}, {"dead", "failed"}),
         ({"state": "expired"}, {"expired"}),
         ({"conflicts": "yes"}, {"conflict"}),
         ({"replayed": "yes"}, {"replayed"}),
@@ -178,10 +161,10 @@ def test_filters_find_what_they_say(query: dict[str, str], keys: set[str]) -> No
 @pytest.mark.parametrize(
     ("query", "missing"),
     [
-        ({"state": "completed"}, {"running", "dead"}),
+        ({"state": "completed"}, {"running", "dead", "failed"}),
         ({"conflicts": "no"}, {"conflict"}),
         ({"replayed": "no"}, {"replayed"}),
-        ({"response": "2xx"}, {"running", "dead", "3xx", "4xx", "5xx"}),
+        ({"response": "2xx"}, {"running", "dead", "failed", "3xx", "4xx", "5xx"}),
         ({"since": "24h"}, {"expired"}),
         ({"since": "7d"}, set()),
     ],
