@@ -208,7 +208,7 @@ def test_the_command_line_is_quoted_and_without_credentials() -> None:
 
     text = told(key)
 
-    assert "curl -X POST 'http://testserver/x/'\"'\"'; rm -rf /;'\"'\"'' \\\n" in text
+    assert "curl -X POST 'http://testserver/x/'\"'\"';%20rm%20-rf%20/;'\"'\"'' \\\n" in text
     assert """-H 'Idempotency-Key: "a\\"b $(id) \\\\"'""" in text
     assert "Authorization" not in text.split("idem-curl")[2]
 
