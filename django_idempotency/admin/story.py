@@ -32,7 +32,7 @@ __all__ = [
     "strip",
 ]
 
-STRIP_LENGTH = 12  # marks in the list; the rest is a number
+STRIP_LENGTH = 8  # marks in the list, so that its columns fit 1440 px; the rest is a number
 
 
 class State(StrEnum):

@@ -48,8 +48,8 @@ def test_a_row_tells_outcome_request_client_and_uses(key: IdempotencyKey) -> Non
     assert "order-&lt;script&gt;alert(1)" in html
     assert "<script>alert" not in html
     assert '<span class="idem-badge idem-ok">201</span>' in html
-    assert '<span class="idem-method">POST</span> <code>/payments/</code>' in html
-    assert '<td class="field-client">user:999</td>' in html
+    assert '<span class="idem-method">POST</span> <code class="idem-path"' in html
+    assert '<span class="idem-client" title="user:999">user:999</span></td>' in html
     assert '<td class="field-replays"><span class="idem-some">2</span></td>' in html
     assert '<td class="field-conflicts"><span class="idem-count-bad">1</span></td>' in html
 
@@ -69,13 +69,13 @@ def test_the_strip_tells_by_shapes_in_order_and_in_words(key: IdempotencyKey) ->
 
 
 def test_a_long_strip_ends_in_a_number() -> None:
-    """The page loads a dozen events a key; the tally knows the rest."""
+    """The page loads the first few events of a key; the tally knows the rest."""
     many = IdempotencyKeyFactory(completed=True)
     used(many, *["replayed"] * 30)
 
     html = page(signed_in(VIEW), LIST)
 
-    assert '<span class="idem-more" aria-hidden="true">+19</span>' in html
+    assert '<span class="idem-more" aria-hidden="true">+23</span>' in html
 
 
 def test_events_of_an_earlier_life_are_not_in_the_strip() -> None:
@@ -94,9 +94,9 @@ def test_a_user_is_shown_by_name() -> None:
 
     html = page(signed_in(VIEW), LIST)
 
-    sub = f'teashop<span class="idem-sub">user:{user.pk}'
+    sub = f'teashop</span><span class="idem-client idem-sub" title="user:{user.pk}'
     assert html.count(sub) == 2
-    assert f'<td class="field-client">user:{10**30}</td>' in html
+    assert f'<span class="idem-client" title="user:{10**30}">' in html
 
 
 def test_a_site_without_time_zones_has_a_list_and_pages(key: IdempotencyKey, settings: Any) -> None:
