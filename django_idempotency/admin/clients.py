@@ -54,7 +54,10 @@ def clients_of(scopes: Iterable[str], site: AdminSite, request: HttpRequest) -> 
 def scope_of_user(name: str) -> str | None:
     """The scope of the user who signs in with ``name``."""
     model = get_user_model()
-    named = model._default_manager.filter(**{model.USERNAME_FIELD: name})
+    try:
+        named = model._default_manager.filter(**{model.USERNAME_FIELD: name})
+    except (ValidationError, TypeError, ValueError):  # they may sign in with a number
+        return None
     pk = named.values_list("pk", flat=True).first()
     return None if pk is None else f"user:{pk}"
 

@@ -124,14 +124,20 @@ class IdempotencyKeyAdminMixin(ActionsMixin, DetailMixin, OverviewMixin):
     @admin.display(description=_("asked for"))
     def asked(self, key: IdempotencyKey) -> SafeString:
         return format_html(
-            '<span class="idem-method">{}</span> <code>{}</code>', key.method, key.path
+            '<span class="idem-method">{}</span> <code class="idem-path" title="{}">{}</code>',
+            key.method,
+            key.path,
+            key.path,
         )
 
     @admin.display(description=_("client"))
     def client(self, key: ListedKey) -> SafeString:
-        if not key.client.name:
-            return format_html("{}", key.client.scope)
-        return format_html('{}<span class="idem-sub">{}</span>', key.client.name, key.client.scope)
+        name, scope = key.client.name, key.client.scope
+        cut = '<span class="idem-client" title="{}">{}</span>'
+        if not name:
+            return format_html(cut, scope, scope)
+        sub = '<span class="idem-client idem-sub" title="{}">{}</span>'
+        return format_html(cut + sub, name, name, scope, scope)
 
     @admin.display(description=_("uses"))
     def uses(self, key: ListedKey) -> SafeString:

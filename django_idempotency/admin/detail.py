@@ -26,7 +26,7 @@ from . import marks, story
 from .access import AccessMixin
 from .clients import clients_of
 from .compare import Change, Row, changes, side_by_side
-from .curl import curl_line
+from .curl import repeat
 from .payload import (
     Record,
     content_of,
@@ -171,7 +171,7 @@ class DetailMixin(AccessMixin):
         shown: dict[str, Any] = {
             "conflicts": conflicts,
             "field_names": _field_names(record),
-            "curl": curl_line(key, origin, record.body),
+            "repeat": repeat(key, origin, record, may_see=may_see),
         }
         if not may_see:
             return shown

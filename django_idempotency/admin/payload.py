@@ -9,15 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from django.utils.http import parse_header_parameters
 
-from django_idempotency.conf import get_settings
+from django_idempotency.conf import get_settings, secrets
+from django_idempotency.content import salt_of
+from django_idempotency.fingerprint import field_digests
 from django_idempotency.redaction import REDACTED, is_sensitive
 
 from .documents import Document, Members, Token, cut, parse, redact, tokens
+
+if TYPE_CHECKING:
+    from django_idempotency.models import IdempotencyKey
 
 __all__ = [
     "Content",
@@ -27,6 +33,7 @@ __all__ = [
     "content_of_document",
     "download_of",
     "headers_of",
+    "media_type_of",
     "record_of",
 ]
 
@@ -36,6 +43,16 @@ _PRIVATE = ("authorization", "proxy-authorization", "cookie", "set-cookie", "*ap
 _PAIR = re.compile(
     r"""(?<![\w.\[\]-])(["']?)([\w.\[\]-]{1,120})\1(\s*[:=]\s*)"""
     r"""("(?:\\.|[^"\\])*"?|[^\s,;&}\]]+)"""
+)
+_MEDIA_TYPES = (  # of bodies that a record may hold
+    "application/json",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data",
+    "application/merge-patch+json",
+    "application/json-patch+json",
+    "application/vnd.api+json",
+    "application/hal+json",
+    "application/ld+json",
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # what text does not hold
 
@@ -63,9 +80,13 @@ class Content:
 class Record:
     """What is kept of a request."""
 
-    names: tuple[str, ...] = ()  # of its fields
+    digests: Mapping[str, str] = field(default_factory=dict)  # of its fields, by name
     body: Document = None
     has_body: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.digests)
 
 
 def headers_of(stored: str | None) -> tuple[Header, ...]:
@@ -145,10 +166,28 @@ def record_of(stored: str, *, with_body: bool = True) -> Record:
         return Record()
     parts = dict(document)
     fields = parts.get("fields")
-    names = tuple(name for name, _digest in fields) if isinstance(fields, Members) else ()
+    digests = (
+        {name: digest for name, digest in fields if isinstance(digest, str)}
+        if isinstance(fields, Members)
+        else {}
+    )
     if not with_body:
-        return Record(names=names)
-    return Record(names=names, body=parts.get("body"), has_body="body" in parts)
+        return Record(digests=digests)
+    return Record(digests=digests, body=parts.get("body"), has_body="body" in parts)
+
+
+def media_type_of(key: IdempotencyKey, record: Record) -> str:
+    """What type a request said its body was; "" if it is none of the usual ones.
+
+    A record holds only a digest of it, under a secret that may have been changed since.
+    """
+    kept, salt = record.digests.get("@content-type"), salt_of(key.scope, key.key)
+    for secret in secrets():
+        for media_type in _MEDIA_TYPES:
+            digests = field_digests([("@content-type", media_type)], secret=secret, salt=salt)
+            if digests["@content-type"] == kept:
+                return media_type
+    return ""
 
 
 def redacted_text(text: str, patterns: Collection[str]) -> str:

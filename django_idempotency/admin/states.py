@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.db.models import Q
+from django.db.models import Exists, F, OuterRef, Q
 
 from django_idempotency.clock import DatabaseNow
+from django_idempotency.models import KeyTally
 
 __all__ = ["IN_PROGRESS_FOR", "in_progress", "unfinished"]
 
@@ -16,10 +17,22 @@ IN_PROGRESS_FOR = timedelta(minutes=5)
 
 
 def in_progress() -> Q:
-    """Keys whose first request is probably running."""
-    return Q(completed_at=None, created_at__gt=DatabaseNow() - IN_PROGRESS_FOR)
+    """Keys whose request is probably running: young, and not every execution has ended."""
+    return Q(completed_at=None) & _young() & ~Q(_all_ended())
 
 
 def unfinished() -> Q:
     """Keys that failed, or whose worker died: free for the next retry."""
-    return Q(completed_at=None, created_at__lte=DatabaseNow() - IN_PROGRESS_FOR)
+    # The young are few, so only few tallies are looked up.
+    return Q(completed_at=None) & (~_young() | Q(_all_ended()))
+
+
+def _young() -> Q:
+    return Q(created_at__gt=DatabaseNow() - IN_PROGRESS_FOR)
+
+
+def _all_ended() -> Exists:
+    """Whether each execution that was begun is known to have failed, or to have given way."""
+    ended = F("failure_count") + F("given_way_count")
+    tallies = KeyTally.objects.annotate(ended=ended)
+    return Exists(tallies.filter(key=OuterRef("pk"), ended__gte=OuterRef("attempts")))

@@ -32,17 +32,17 @@ __all__ = [
     "strip",
 ]
 
-STRIP_LENGTH = 12  # marks in the list; the rest is a number
+STRIP_LENGTH = 8  # marks in the list, so that its columns fit 1440 px; the rest is a number
 
 
 class State(StrEnum):
     """What the row says of its request."""
 
     COMPLETED = "completed"
-    # Begun a short while ago: probably running. Nobody can see another worker's lock without
-    # taking it, and taking it would refuse a retry.
+    # Begun a short while ago, and not known to have failed: probably running. Nobody can see
+    # another worker's lock without taking it, and taking it would refuse a retry.
     IN_PROGRESS = "in_progress"
-    UNFINISHED = "unfinished"  # begun long ago: failed, or its worker died; the key is free
+    UNFINISHED = "unfinished"  # failed, or begun so long ago that its worker died; free
 
 
 class Mark(StrEnum):
@@ -81,7 +81,12 @@ class Life:
         if self.completed_at is not None:
             return State.COMPLETED
         young = self.now - self.created_at < IN_PROGRESS_FOR
-        return State.IN_PROGRESS if young else State.UNFINISHED
+        return State.IN_PROGRESS if young and not self.all_ended else State.UNFINISHED
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether each execution that was begun is known to have failed, or to have given way."""
+        return self.failures + self.given_way >= self.attempts
 
     @property
     def silent(self) -> int:
@@ -181,6 +186,8 @@ def _open(life: Life) -> list[Phrase]:
     since = {"ago": age(life.created_at, life.now)}
     if life.state is State.IN_PROGRESS:
         told = [Phrase(_("Begun %(ago)s and not finished: probably still running.") % since)]
+    elif life.all_ended:
+        told = [Phrase(_("First seen %(ago)s and not executed.") % since, "bad")]
     else:
         told = [
             Phrase(

@@ -30,3 +30,10 @@ def page(client: Client, url: str, data: Any = None) -> str:
     response = client.get(url, data)
     assert response.status_code == 200, response
     return response.content.decode()
+
+
+def shown(query: dict[str, str], *permissions: str) -> set[str]:
+    """The keys that a list shows."""
+    response = signed_in(VIEW, *permissions).get(LIST, query)
+    assert response.status_code == 200, response
+    return {key.key for key in response.context_data["cl"].result_list}

@@ -116,6 +116,9 @@ def test_a_failure_comes_before_the_execution_that_made_up_for_it() -> None:
         (2, 3, 1, "1 attempt ended without a word"),
         (120, 1, 0, "Begun 2 hours ago and never finished: it failed, or its worker"),
         (120, 1, 0, "The next retry executes."),
+        (2, 1, 1, "First seen 2 minutes ago and not executed."),
+        (2, 2, 2, "The next retry executes."),
+        (120, 2, 2, "First seen 2 hours ago and not executed."),
         (120, 1, 1, "1 attempt failed and was rolled back."),
         (120, 2, 2, "2 attempts failed and were rolled back."),
         (120, 4, 1, "3 attempts ended without a word"),
@@ -205,7 +208,7 @@ def test_the_command_line_is_quoted_and_without_credentials() -> None:
 
     text = told(key)
 
-    assert "curl -X POST 'http://testserver/x/'\"'\"'; rm -rf /;'\"'\"'' \\\n" in text
+    assert "curl -X POST 'http://testserver/x/'\"'\"';%20rm%20-rf%20/;'\"'\"'' \\\n" in text
     assert """-H 'Idempotency-Key: "a\\"b $(id) \\\\"'""" in text
     assert "Authorization" not in text.split("idem-curl")[2]
 

@@ -125,6 +125,28 @@ def test_a_latest_conflict_leads_to_its_comparison(
     expect(page.locator(f"#{anchor}")).to_be_in_viewport()
 
 
+def test_the_list_fits_a_screen_whatever_is_in_it(
+    sign_in: SignIn, visit: Visit, page: Page, history: None
+) -> None:
+    """At 1440 px no column is cut; what is long is, with the whole in its title."""
+    scope = f"tenant:{'k' * 248}"
+    key = IdempotencyKeyFactory(completed=True, key="x" * 255, scope=scope, path="/" + "p" * 254)
+    for _ in range(12):
+        KeyEventFactory(key=key)
+    KeyTally.objects.create(key=key, replay_count=1000)
+    page.set_viewport_size({"width": 1440, "height": 900})
+    sign_in()
+    visit()
+
+    for text in (key.key, key.scope, key.path):
+        expect(page.locator("#result_list").get_by_title(text, exact=True)).to_be_visible()
+    results = page.locator(".results")
+    assert results.evaluate("it => it.scrollWidth - it.clientWidth") <= 0
+    expect(page.locator("#result_list thead .column-conflicts")).to_be_in_viewport(ratio=1)
+    first = page.locator("#result_list tbody tr").first
+    assert first.evaluate("row => row.offsetHeight") <= 100
+
+
 @pytest.mark.parametrize("where", ["", "overview/", "{key}/change/"])
 def test_pages_fit_a_phone(
     sign_in: SignIn, visit: Visit, page: Page, talked_about: IdempotencyKey, where: str
@@ -159,7 +181,9 @@ def test_who_may_only_look_sees_no_body_and_no_button(
     sign_in("view_idempotencykey")
     visit(f"{talked_about.pk}/change/")
 
-    expect(page.get_by_text("with the permission to view stored responses")).to_be_visible()
+    expect(
+        page.get_by_text("Headers and body are shown to people with the permission")
+    ).to_be_visible()
     expect(page.get_by_role("button", name="Forget this key")).to_have_count(0)
     assert (
         str(body.get("id", body.get("balance"))) not in page.locator("#idem-response").inner_text()

@@ -14,9 +14,11 @@ class Order(models.Model):
         return f"{self.qty} x {self.sku}"
 
 
-class Person(User):
-    """The same users under another name, as sites have it."""
+if not User._meta.swapped:  # as in settings_own_user, where no class can stand for it
 
-    class Meta:
-        proxy = True
-        app_label = "auth"  # an app with migrations, as the users' own
+    class Person(User):
+        """The same users under another name, as sites have it."""
+
+        class Meta:
+            proxy = True
+            app_label = "auth"  # an app with migrations, as the users' own
