@@ -20,9 +20,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 from xml.etree import ElementTree
 
 from tests.pg_launcher import Cluster
@@ -70,7 +75,15 @@ def copy_to(directory: Path) -> Path:
     return directory / PACKAGE
 
 
-def run(directory: Path, tests: Iterable[str], database_url: str) -> dict[str, str]:
+class Stand:
+    """A server for one fault at a time. Its databases are made once and used again."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.url = cluster.url
+        self.made = False
+
+
+def run(directory: Path, tests: Iterable[str], stand: Stand) -> dict[str, str]:
     """What became of each test: {node id: failed, passed, hung or did not run}.
 
     A test that is named without its parameters has failed when one of its cases has.
@@ -79,12 +92,13 @@ def run(directory: Path, tests: Iterable[str], database_url: str) -> dict[str, s
     # Where a named test has vanished pytest runs nothing; what does not exist is left out.
     names = sorted(set(tests))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
+    command += ["--reuse-db"] if stand.made else ["--reuse-db", "--create-db"]
     process = subprocess.Popen(
         [*command, f"--junitxml={report}", *names],
         cwd=directory,
         env={
             **{name: value for name, value in os.environ.items() if name != "TEST_DB"},
-            "DATABASE_URL": database_url,
+            "DATABASE_URL": stand.url,
             "PYTHONPATH": str(directory),
             "PYTHONDONTWRITEBYTECODE": "1",
         },
@@ -98,7 +112,9 @@ def run(directory: Path, tests: Iterable[str], database_url: str) -> dict[str, s
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        stand.made = False  # what hung may have left something behind
         return dict.fromkeys(names, HUNG)
+    stand.made = True
     found = dict(_outcomes(report)) if report.exists() else {}
     return {name: _verdict(name, found) for name in names}
 
@@ -123,7 +139,7 @@ def _verdict(name: str, found: dict[str, str]) -> str:
     return FAILED if FAILED in cases else max(cases, key=[PASSED, ABSENT].index)
 
 
-def judge(mutant: Mutant, database_url: str, *, whole: bool = False) -> tuple[str, str]:
+def judge(mutant: Mutant, stand: Stand, *, whole: bool = False) -> tuple[str, str]:
     """(what became of the fault, the tests that say so)."""
     with private_directory("idem-mutant-") as directory:
         try:
@@ -131,7 +147,7 @@ def judge(mutant: Mutant, database_url: str, *, whole: bool = False) -> tuple[st
         except DoesNotApply as stale:
             return "PATCH DOES NOT APPLY", str(stale)
         smoke = SMOKE + SMOKE_WAY
-        outcomes = run(directory, [smoke, *(["tests"] if whole else mutant.killers)], database_url)
+        outcomes = run(directory, [smoke, *(["tests"] if whole else mutant.killers)], stand)
         if whole:
             found = dict(_outcomes(directory / "report.xml"))
             failed = [name for name, outcome in found.items() if outcome == FAILED]
@@ -148,19 +164,37 @@ def _short(names: Collection[str]) -> str:
     return ", ".join(re.sub(r"^.*::(test_)?", "", name) for name in names) or "no test"
 
 
-def baseline(mutants: Iterable[Mutant], database_url: str) -> list[str]:
+def baseline(names: Collection[str], stand: Stand) -> list[str]:
     """The named tests that fail, or do not exist, where there is no fault."""
     with private_directory("idem-mutant-") as directory:
         copy_to(directory)
-        names = {name for mutant in mutants for name in mutant.killers} | {SMOKE + SMOKE_WAY}
-        outcomes = run(directory, names, database_url)
+        outcomes = run(directory, names, stand)
     return [f"{name} {outcome}" for name, outcome in outcomes.items() if outcome != PASSED]
+
+
+@contextmanager
+def stands(count: int) -> Iterator[Callable[..., Any]]:
+    """``at(task, *arguments)`` calls a task with a stand that nobody uses meanwhile."""
+    free: SimpleQueue[Stand] = SimpleQueue()
+
+    def at(task: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        stand = free.get()
+        try:
+            return task(*arguments, stand, **options)
+        finally:
+            free.put(stand)
+
+    with ExitStack() as stack:
+        for _ in range(count):
+            free.put(Stand(stack.enter_context(Cluster())))
+        yield at
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.proof.mutations")
     parser.add_argument("words", nargs="*", help="only faults whose names hold one of these")
     parser.add_argument("--whole", action="store_true", help="run all tests on each fault")
+    parser.add_argument("--jobs", type=int, default=2, help="how many faults at once")
     options = parser.parse_args()
     chosen = [
         mutant
@@ -168,18 +202,25 @@ def main() -> int:
         if not options.words or any(word in mutant.name for word in options.words)
     ]
     began, bad = time.perf_counter(), 0
-    with Cluster() as cluster:
-        if broken := baseline(chosen, cluster.url):
+    with stands(options.jobs) as at, ThreadPoolExecutor(options.jobs) as pool:
+        named = sorted({name for mutant in chosen for name in mutant.killers} | {SMOKE + SMOKE_WAY})
+        shares = [named[start :: options.jobs] for start in range(min(options.jobs, len(named)))]
+        if broken := [*chain.from_iterable(pool.map(partial(at, baseline), shares))]:
             say("Without a fault, these do not pass:", *broken)
             return 1
         say(f"{'fault':<54}{'verdict':<22}{'s':>5}  tests")
-        for mutant in chosen:
-            started = time.perf_counter()
-            verdict, tests = judge(mutant, cluster.url, whole=options.whole)
+        for mutant, (verdict, tests, seconds) in zip(
+            chosen, pool.map(partial(at, timed, whole=options.whole), chosen), strict=True
+        ):
             bad += verdict != "found"
-            say(f"{mutant.name:<54}{verdict:<22}{time.perf_counter() - started:>5.1f}  {tests}")
+            say(f"{mutant.name:<54}{verdict:<22}{seconds:>5.1f}  {tests}")
     say(f"{len(chosen) - bad} of {len(chosen)} found in {time.perf_counter() - began:.0f} s")
     return 1 if bad else 0
+
+
+def timed(mutant: Mutant, stand: Stand, *, whole: bool) -> tuple[str, str, float]:
+    began = time.perf_counter()
+    return *judge(mutant, stand, whole=whole), time.perf_counter() - began
 
 
 def say(*lines: str) -> None:
