@@ -85,8 +85,8 @@ class History:
         for key, operations in keys.items():
             orders = ask("SELECT id, qty FROM orders_order WHERE sku = %s", key)
             stored = ask(
-                "SELECT response_status, response_body "
-                "FROM django_idempotency_idempotencykey WHERE key = %s",
+                "SELECT k.response_status, k.response_body "
+                "FROM django_idempotency_idempotencykey k WHERE k.key = %s",  # MySQL: not bare
                 key,
             )
             for violation in _violations(operations, dict(orders), stored):

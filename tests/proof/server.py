@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 20  # seconds
+PATIENCE = 60  # seconds; a start takes two, on a machine with nothing else to do
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -41,7 +41,7 @@ def environment(url: str, *, plant: str = "", keep: int = 0) -> dict[str, str]:
         "PROOF_PLANT": plant,
         "PROOF_CONN_MAX_AGE": str(keep),
         "DATABASE_URL": url,
-        "TEST_DB": "postgres",
+        "TEST_DB": "mariadb" if url.startswith("mysql:") else "postgres",
         "DJANGO_SETTINGS_MODULE": "tests.proof.settings",
     }
 

@@ -24,8 +24,8 @@ PATIENCE = 30  # seconds
 CLIENTS = 16
 TALLY = (
     "SELECT COALESCE(SUM(replay_count), 0), COALESCE(SUM(in_flight_count), 0) "
-    "FROM django_idempotency_keytally JOIN django_idempotency_idempotencykey ON key_id = id "
-    "WHERE key = %s"
+    "FROM django_idempotency_keytally JOIN django_idempotency_idempotencykey k ON key_id = k.id "
+    "WHERE k.key = %s"
 )
 
 
@@ -57,8 +57,9 @@ def many_keys(server: Server, ask: Ask, *, seed: int, keys: int = 200, twins: in
             complaints.append(f"{operation.key}: answered {operation.status}")
         elif operation.status == 422 and not _met(operation, history):
             complaints.append(f"{operation.key}: 422 though no other body was sent")
-    sent = list({key for key, _ in requests})
-    ((orders,),) = ask("SELECT count(*) FROM orders_order WHERE sku = ANY(%s)", sent)
+    sent = sorted({key for key, _ in requests})
+    places = ", ".join(["%s"] * len(sent))
+    ((orders,),) = ask(f"SELECT count(*) FROM orders_order WHERE sku IN ({places})", *sent)
     if orders != keys:
         complaints.append(f"{orders} orders of {keys} keys")
     measured = f"seed {seed}, {len(requests)} operations on {keys} keys, {history.outcomes()}"
@@ -81,7 +82,7 @@ def _way(key: str) -> str:
     return ("/proof/create/", "/proof/plain/", "/proof/async/")[int(key[:8], 16) % 3]
 
 
-def many_replays(server: Server, ask: Ask, key: str, *, clients: int = 40, each: int = 5) -> Storm:
+def many_replays(server: Server, ask: Ask, key: str, *, clients: int = 200, each: int = 1) -> Storm:
     """All at once, of one finished key: none is refused for the sake of the others."""
     history = History(server.port)
     first = history.send("/proof/create/", key)

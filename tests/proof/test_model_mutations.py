@@ -35,6 +35,14 @@ def test_the_tests_that_must_notice_exist(mutant: Mutant) -> None:
         assert re.search(rf"^def {function}\(", (mutations.ROOT / path).read_text(), re.MULTILINE)
 
 
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_page_about_the_proof_names_it(mutant: Mutant) -> None:
+    """With the tests that find it."""
+    names = ", ".join(re.sub(r"^.*::test_|\[.*", "", killer) for killer in mutant.killers)
+    row = f"| {mutant.name} | {names} |"
+    assert row in (mutations.ROOT / "docs" / "proof.md").read_text().replace("`", "").splitlines()
+
+
 @pytest.mark.parametrize("text", ["nowhere in the file", "return"])
 def test_a_stale_patch_is_refused(text: str, tmp_path: Path) -> None:
     """Negative control: a text that is missing, or not unique, is no patch."""

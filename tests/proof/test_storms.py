@@ -15,7 +15,7 @@ from tests.proof.storms import Storm, ask_here, many_keys, many_replays, one_slo
 from tests.sender import new_key
 
 pytestmark = [
-    pytest.mark.postgres,
+    pytest.mark.row_locks,
     pytest.mark.slow,
     pytest.mark.django_db(transaction=True),
 ]
@@ -64,6 +64,7 @@ def test_fifty_twins_of_a_slow_request(server: Server, tell: Any) -> None:
 # Negative controls: the same storms, smaller where that is enough, on a library that is wrong.
 
 
+@pytest.mark.postgres
 def test_twins_without_a_lock(planted: Any) -> None:
     with planted("lock_no_row") as server:
         storm = many_keys(server, ask_here, seed=chosen_seed(), keys=40)
@@ -82,6 +83,7 @@ def test_replays_that_are_not_counted(planted: Any) -> None:
     assert storm.complaints == ["counted 0 replays of 8, 0 refusals"]
 
 
+@pytest.mark.postgres
 def test_twins_that_wait(planted: Any) -> None:
     with planted("wait_for_the_lock") as server:
         storm = one_slow_request(server, ask_here, new_key(), seconds=1, twins=8, limit=HEALTHY)
