@@ -17,7 +17,7 @@ from typing import Any
 
 FINAL = {201, 402}
 REFUSED = {400, 409, 422, 500, 503}
-PATIENCE = 30  # seconds
+PATIENCE = 120  # seconds, for machines with much else to do
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 

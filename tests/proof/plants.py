@@ -51,7 +51,7 @@ def store_in_a_transaction_of_its_own(pause: float = 0.0) -> None:
 
 def store_some_time_later() -> None:
     """The same with a window that a random fault may hit."""
-    store_in_a_transaction_of_its_own(pause=0.2)
+    store_in_a_transaction_of_its_own(pause=0.5)
 
 
 def lock_no_row() -> None:
