@@ -25,7 +25,7 @@ needs_curl = pytest.mark.skipif(
 )
 FORM = "application/x-www-form-urlencoded"
 NASTY = 'it\'s "$(id)" `id` \\ !! ; %41 +&=<@ \x03\x1b[2J\r\nrm -rf ~\n\x9b é€😀'
-FIELDS = {"sku": NASTY, "qty": "2", "a b&c=d": "@/etc/passwd", "<": "<@ ;type=x", "empty": ""}
+FIELDS = {"note": NASTY, "qty": "2", "a b&c=d": "@/etc/passwd", "<": "<@ ;type=x", "empty": ""}
 KEY = 'it\'s "a" $(id) key\\!!'
 
 
@@ -60,10 +60,10 @@ def multipart(fields: dict[str, Any]) -> str:
 
 
 BODIES = {
-    "json": ("application/json", json.dumps({"sku": NASTY, "qty": 2, "x": [None, True, "\x7f"]})),
+    "json": ("application/json", json.dumps({"note": NASTY, "qty": 2, "x": [None, True, "\x7f"]})),
     "json-list": ("application/merge-patch+json", json.dumps({"@a": ["@b", {"'": "'"}]})),
     "form": (FORM, urlencode({**FIELDS, "": "nameless"})),
-    "multipart": (MULTIPART_CONTENT, multipart({"sku": NASTY, "a b": "@x", "c": "<y;type=z"})),
+    "multipart": (MULTIPART_CONTENT, multipart({"note": NASTY, "a b": "@x", "c": "<y;type=z"})),
 }
 
 
@@ -136,7 +136,7 @@ def multipart_with_file(fields: dict[str, Any]) -> bytes:
     ("body", "content_type"),
     [
         (multipart({"sku": "tea", "a=b": "1"}), MULTIPART_CONTENT),
-        (multipart({"sku": "nul \x00"}), MULTIPART_CONTENT),
+        (multipart({"note": "nul \x00"}), MULTIPART_CONTENT),
         ('{"sku": "tea"}', "application/vnd.nobody-knows+json"),
     ],
 )
