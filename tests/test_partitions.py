@@ -24,11 +24,11 @@ from tests.conformance.test_first_and_replay import (  # noqa: F401
     test_m1_another_body_is_refused_and_recorded,
     test_r1_a_retry_gets_the_first_response_byte_for_byte,
 )
+from tests.documents import DOCS, blocks, run
 from tests.factories import IdempotencyKeyFactory, KeyEventFactory
 from tests.orders.models import Order
 from tests.sender import Sender, new_key
 from tests.test_databases import options, test_twins_have_one_effect  # noqa: F401
-from tests.test_docs import DOCS, blocks, run
 from tests.test_purge import purge, test_a_key_in_flight_is_never_purged  # noqa: F401
 from tests.test_races import (  # noqa: F401
     test_a_hot_key_is_replayed_without_refusals,

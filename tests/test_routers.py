@@ -18,10 +18,10 @@ from django.db import connections, router
 
 from django_idempotency.models import IdempotencyKey, KeyEvent, KeyTally
 from tests.conformance.test_crashes import die, in_child
+from tests.documents import DOCS, blocks
 from tests.factories import IdempotencyKeyFactory
 from tests.orders.models import Order
 from tests.sender import ROWS, Sender, new_key
-from tests.test_docs import DOCS, blocks
 from tests.test_purge import purge
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
