@@ -25,6 +25,7 @@ __all__ = ["Repeat", "repeat"]
 # quotes. In a header, they would begin another one.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PATH = "/%:@!$&'()*+,;=~"
+_JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
 _FILE = "[file]"  # what a record keeps of one
@@ -67,7 +68,8 @@ def _body(key: IdempotencyKey, record: Record, *, may_see: bool) -> tuple[list[s
         options = write(record.body, media_type)
     except _CannotSay:
         return [], [_("The body of this request cannot be put in a command: add it.")]
-    return options, _lacking(record, media_type)
+    notes = [] if media_type else [_("Its type is not known any more: JSON is assumed.")]
+    return options, notes + _lacking(record, media_type)
 
 
 def _lacking(record: Record, media_type: str) -> list[str]:
@@ -86,10 +88,13 @@ def _lacking(record: Record, media_type: str) -> list[str]:
 
 
 def _json(body: Document, media_type: str) -> list[str]:
-    if not media_type:  # it could be a form as well
+    if not media_type and _is_flat(body):  # it could be a form as well
         raise _CannotSay
     text = _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", compact(body))
-    return [f"-H {_word(f'Content-Type: {media_type}')}", f"--data-raw {shlex.quote(text)}"]
+    return [
+        f"-H {_word(f'Content-Type: {media_type or _JSON}')}",
+        f"--data-raw {shlex.quote(text)}",
+    ]
 
 
 def _form(body: Document, _media_type: str) -> list[str]:
@@ -123,12 +128,16 @@ def _part(name: str, value: str) -> str:
 
 def _fields(body: Document) -> list[tuple[str, str]]:
     """Name and value of each field, as far as they are the text that was sent."""
-    texts = (str, Hidden)
-    if not isinstance(body, Members) or not all(
-        isinstance(value, texts) and not isinstance(value, Number) for _name, value in body
-    ):
+    if not isinstance(body, Members) or not _is_flat(body):
         raise _CannotSay  # what a project's own redaction has made of it
     return [(name, str(value)) for name, value in body]
+
+
+def _is_flat(body: Document) -> bool:
+    """Whether it is what a form has: names and texts."""
+    return isinstance(body, Members) and all(
+        isinstance(value, (str, Hidden)) and not isinstance(value, Number) for _name, value in body
+    )
 
 
 def _word(text: str) -> str:

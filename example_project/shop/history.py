@@ -13,6 +13,8 @@ from http import HTTPStatus
 from django.db import transaction
 from django.utils import timezone
 
+from django_idempotency.conf import secrets
+from django_idempotency.content import salt_of
 from django_idempotency.fingerprint import differences, field_digests, flatten
 from django_idempotency.models import IdempotencyKey, KeyEvent, KeyTally
 from django_idempotency.protocol import key_id
@@ -211,9 +213,10 @@ class History:
 
 
 def _record(key: IdempotencyKey, asked: Document, media_type: str, with_body: bool) -> str:
-    """As the library keeps it, its digests under a secret of no importance."""
+    """As the library keeps it."""
     about = {"@method": key.method, "@path": key.path, "@query": "", "@content-type": media_type}
-    fields = field_digests((*about.items(), *flatten(asked)), secret=b"demo", salt=key.pk.bytes)
+    described = (*about.items(), *flatten(asked))
+    fields = field_digests(described, secret=secrets()[0], salt=salt_of(key.scope, key.key))
     record: Document = {"fields": fields} | ({"body": asked} if with_body else {})
     return json.dumps(record, separators=(",", ":"))
 

@@ -175,6 +175,18 @@ def test_the_type_is_known_after_the_secret_was_changed(settings: Any) -> None:
 
 
 @pytest.mark.django_db
+def test_what_cannot_be_a_form_is_taken_for_json(settings: Any) -> None:
+    """And that is said."""
+    key = sent("/plain/", '{"sku": "tea", "qty": 2}', "application/json")
+    settings.SECRET_KEY = "new"
+    line, notes = shown(key, PAYLOAD)
+
+    assert "-H 'Content-Type: application/json'" in line
+    assert """--data-raw '{"sku": "tea", "qty": 2}'""" in line
+    assert "JSON is assumed" in notes
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize("body", ['{"a": 1}', "[1]", '"x"', "null", '{"a": {"b": []}}', "{}"])
 def test_a_record_that_is_not_what_its_type_says(body: str) -> None:
     """As a project's own redaction may leave it: no wrong line, no error."""

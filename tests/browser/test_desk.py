@@ -147,6 +147,28 @@ def test_the_list_fits_a_screen_whatever_is_in_it(
     assert first.evaluate("row => row.offsetHeight") <= 100
 
 
+@pytest.mark.parametrize(
+    ("where", "boxes"),
+    [
+        ("", ".idem-tiles a, th a:has(.idem-key)"),
+        ("overview/", ".idem-range a"),
+        ("{key}/change/", ".idem-buttons a"),
+    ],
+)
+def test_links_are_underlined_in_text_and_not_in_boxes(
+    sign_in: SignIn, visit: Visit, page: Page, talked_about: IdempotencyKey, where: str, boxes: str
+) -> None:
+    """In every version of Django: 6.1 underlines all, 5.2 none."""
+    sign_in()
+    visit(where.format(key=talked_about.pk))
+    lines = "links => links.map(link => getComputedStyle(link).textDecorationLine)"
+
+    assert set(page.locator(boxes).evaluate_all(lines)) == {"none"}
+    texts = page.locator(".idem-timeline a, .idem-facts a, .idem-meta a, .idem-table a")
+    assert set(texts.evaluate_all(lines)) <= {"underline"}
+    assert texts.count() or not where
+
+
 @pytest.mark.parametrize("where", ["", "overview/", "{key}/change/"])
 def test_pages_fit_a_phone(
     sign_in: SignIn, visit: Visit, page: Page, talked_about: IdempotencyKey, where: str
