@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -22,7 +22,9 @@ from tests.scratch import private_directory
 
 __all__ = ["FailOver", "Pair", "replicated"]
 
-PATIENCE = 15  # seconds
+PATIENCE = 60  # seconds
+Keys = dict[UUID, tuple[UUID, bytes | None]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,9 @@ class Pair:
 
     def _waits(self, session: psycopg.Connection[Any]) -> bool:
         """Whether it comes to wait for the replica, or is answered."""
+        deadline = time.monotonic() + PATIENCE
         while session.pgconn.is_busy():
+            assert time.monotonic() < deadline, "a commit neither waits nor ends"
             if self._one(_WAITS, session.info.backend_pid) == (1,):
                 return True
             session.pgconn.consume_input()
@@ -90,8 +94,8 @@ class Pair:
         os.kill(sender, signal.SIGSTOP)  # nothing that is written from here on gets through
         try:
             known = self._keys().keys()
-            self._await(lambda: self._is_ahead(known), "nobody has written anything")
-            had, (waiting,) = self._keys(), self._one(_WAITING)
+            had = self._await(lambda: self._ahead(known), "nobody has written anything")
+            (waiting,) = self._one(_WAITING)
         finally:
             assert self.primary.program.server is not None
             self.primary.program.server.send_signal(signal.SIGQUIT)
@@ -127,13 +131,15 @@ class Pair:
             time.sleep(0.01)
         return False
 
-    def _is_ahead(self, known: Collection[UUID]) -> bool:
-        """Whether a claim and a commit exist that the replica cannot have heard of."""
-        new = [answer for key, (_, answer) in self._keys().items() if key not in known]
+    def _ahead(self, known: Collection[UUID]) -> Keys:
+        """All keys, once a claim and a commit are there that the replica cannot have heard of."""
+        keys = self._keys()
+        new = [answer for key, (_, answer) in keys.items() if key not in known]
         answered = [answer for answer in new if answer is not None]
-        return len(answered) < len(new) and bool(answered or self._one(_WAITING) != (0,))
+        both = len(answered) < len(new) and (answered or self._one(_WAITING) != (0,))
+        return keys if both else {}
 
-    def _keys(self) -> dict[UUID, tuple[UUID, bytes | None]]:
+    def _keys(self) -> Keys:
         """{key: (seed of its claim, stored response)} as anybody could read it now."""
         with self.primary.connect() as direct:
             found = direct.execute(
@@ -154,11 +160,13 @@ class Pair:
         return tuple(row)
 
     @staticmethod
-    def _await(condition: Callable[[], Any], complaint: str) -> None:
+    def _await(condition: Callable[[], T], complaint: str) -> T:
+        """What comes of it as soon as that is something."""
         deadline = time.monotonic() + PATIENCE
-        while not condition():
+        while not (found := condition()):
             assert time.monotonic() < deadline, complaint
             time.sleep(0.01)
+        return found
 
 
 _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection
 
@@ -207,7 +208,7 @@ def _judged(
     return Storm(f"{measured}, {len(complaints)} violations", complaints)
 
 
-def ask_here(statement: str, *parameters: object) -> list[tuple[object, ...]]:
+def ask_here(statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
     """Of the tests' own database."""
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
