@@ -35,9 +35,15 @@ def main() -> None:
         help="sizes, separated by commas; 10_000_000 takes 15 GB and 20 minutes",
     )
     parser.add_argument("--rounds", type=int, default=1000, help="of one request of each kind")
+    parser.add_argument("--warmup", type=int, default=100, help="rounds before, not measured")
     parser.add_argument("--windows", type=int, default=3, help="of storm alone, then with purge")
     parser.add_argument("--seconds", type=float, default=10, help="a window")
+    parser.add_argument(
+        "--prepared", action="store_true", help="with statements prepared on the server"
+    )
     options = parser.parse_args()
+    if options.prepared:
+        os.environ["BENCHMARK_PREPARED"] = "1"
     sizes = sorted(int(rows) for rows in options.rows.split(","))
     with Cluster(SETTINGS) as cluster:
         os.environ["DATABASE_URL"] = cluster.url
@@ -61,9 +67,10 @@ def _measure(sizes: list[int], options: argparse.Namespace) -> None:
     for rows in sizes:
         filling.fill(rows)
     weight.compare(sizes)
-    latency.measure(sizes, rounds=options.rounds, warmup=100)
-    weight.log(sizes)
-    purging.measure(sizes[-1], seconds=options.seconds, windows=options.windows)
+    latency.measure(sizes, rounds=options.rounds, warmup=options.warmup)
+    weight.log(sizes, requests=min(options.rounds, 300))
+    if options.windows:
+        purging.measure(sizes[-1], seconds=options.seconds, windows=options.windows)
 
 
 if __name__ == "__main__":

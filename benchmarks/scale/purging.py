@@ -43,6 +43,7 @@ class Storm:
             mine, theirs = context.Pipe()
             worker = context.Process(target=_send_on, args=(rows, number, self.state, theirs))
             worker.start()
+            theirs.close()  # the worker's: if it dies, reading from ours ends
             self._lines.append(mine)
             self._workers.append(worker)
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
 
+from benchmarks import views
 from benchmarks.scale.requests import Requests, key_of, send
 from benchmarks.scale.shards import alias_of, on
 from django_idempotency.models import IdempotencyKey
@@ -36,8 +37,11 @@ class Stopwatch:
         self.server.clear()
 
     def send(self) -> None:
-        """A first execution, a retry of any loaded key, and a look for any across scopes."""
+        """Without protection, first, a retry of any loaded key, a look for any across scopes."""
         with on(self.alias):
+            unprotected = self.requests.first()
+            bare = transaction.atomic(using=self.alias)(views.unprotected)
+            self._time("bare view", lambda: bare(unprotected))
             request = self.requests.first()
             with connections[self.alias].execute_wrapper(self._watch):
                 self._time("first execution", lambda: send(request))

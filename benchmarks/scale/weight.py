@@ -13,7 +13,6 @@ from benchmarks.scale.shards import alias_of, on
 from django_idempotency.models import IdempotencyKey
 
 TABLE = IdempotencyKey._meta.db_table
-LOGGED = 300  # requests between two looks at the log's position
 
 
 def ask(alias: str, sql: str, *parameters: Any) -> Any:
@@ -46,7 +45,7 @@ def compare(sizes: list[int]) -> None:
     say(f"{'all':30}" + "".join(f"{sum(found[rows].values()) / rows:12.0f}" for rows in sizes))
 
 
-def log(sizes: list[int]) -> None:
+def log(sizes: list[int], *, requests: int) -> None:
     """Bytes of log a first execution, those of the view itself (some 450) included.
 
     After a checkpoint the first change of each page logs the whole page. A small table has few
@@ -59,23 +58,23 @@ def log(sizes: list[int]) -> None:
         ("the same, wal_compression on", "on", "on"),
         ("without images of pages", "off", "off"),
     ):
-        cells = "".join(f"{_logged(rows, pages, compressed):12,.0f}" for rows in sizes)
+        cells = "".join(f"{_logged(rows, requests, pages, compressed):12,.0f}" for rows in sizes)
         say(f"{name:30}{cells}")
     _write_pages(alias_of(sizes[0]), "on")
 
 
-def _logged(rows: int, pages: str, compressed: str) -> float:
+def _logged(rows: int, count: int, pages: str, compressed: str) -> float:
     alias, requests = alias_of(rows), Requests(rows, seed=2)
     _write_pages(alias, pages)
     run(alias, f"SET wal_compression = {compressed}")
     run(alias, "CHECKPOINT")
     before = ask(alias, "SELECT pg_current_wal_insert_lsn()")
     with on(alias):
-        for _ in range(LOGGED):
+        for _ in range(count):
             send(requests.first())
     written = ask(alias, "SELECT pg_current_wal_insert_lsn() - %s::pg_lsn", before)
     run(alias, "RESET wal_compression")
-    return float(written) / LOGGED
+    return float(written) / count
 
 
 def _write_pages(alias: str, value: str) -> None:
