@@ -48,7 +48,8 @@ class Clients:
 
     def __init__(self, history: History, seed: int) -> None:
         self.history = history
-        self.stop = threading.Event()
+        self.stop = threading.Event()  # begin no other order
+        self.give_up = threading.Event()  # a fault has failed: there may be no database any more
         self._seed = seed
 
     def work(self, number: int) -> None:
@@ -57,7 +58,7 @@ class Clients:
         while not self.stop.is_set():
             key = str(uuid.UUID(int=stream.getrandbits(128), version=4))
             way, provoke = stream.choice(WAYS), stream.random() < 0.1
-            while not self._final(way, key, provoke):
+            while not (self.give_up.is_set() or self._final(way, key, provoke)):
                 provoke = False
                 time.sleep(pauses.uniform(0.01, 0.1))  # the client's back-off
             self._final(way, key, False)
@@ -197,6 +198,9 @@ def strike(
                     if time.monotonic() > until and all(struck[f.__name__] for f in faults):
                         break
                     time.sleep(chance.uniform(*pauses))
+            except BaseException:
+                clients.give_up.set()
+                raise
             finally:
                 last_fault = time.monotonic()
                 clients.stop.set()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -23,8 +23,8 @@ from tests.scratch import private_directory
 __all__ = ["FailOver", "Pair", "replicated"]
 
 PATIENCE = 60  # seconds
+SILENCE = 2  # seconds
 Keys = dict[UUID, tuple[UUID, bytes | None]]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +89,11 @@ class Pair:
         loses what was answered, whoever wrote the application: so do real ones wait for it.
         """
         assert self.standby is not None
-        self._await(self._is_followed, "the replica does not follow")
-        sender = self._sender()
-        os.kill(sender, signal.SIGSTOP)  # nothing that is written from here on gets through
-        try:
-            known = self._keys().keys()
-            had = self._await(lambda: self._ahead(known), "nobody has written anything")
-            (waiting,) = self._one(_WAITING)
-        finally:
-            assert self.primary.program.server is not None
-            self.primary.program.server.send_signal(signal.SIGQUIT)
-            os.kill(sender, signal.SIGKILL)
+        had, sender = self._outrun()
+        (waiting,) = self._one(_WAITING)
+        assert self.primary.program.server is not None
+        self.primary.program.server.send_signal(signal.SIGQUIT)
+        os.kill(sender, signal.SIGKILL)
         self.primary.stop()
         self.primary, self.standby = self.standby, None
         self._one("SELECT pg_promote(true)")
@@ -131,13 +125,29 @@ class Pair:
             time.sleep(0.01)
         return False
 
-    def _ahead(self, known: Collection[UUID]) -> Keys:
-        """All keys, once a claim and a commit are there that the replica cannot have heard of."""
-        keys = self._keys()
-        new = [answer for key, (_, answer) in keys.items() if key not in known]
+    def _outrun(self) -> tuple[Keys, int]:
+        """Silence the replica until a claim and a commit are there that it cannot have heard of.
+
+        If all workers come to wait for commits of earlier claims there will be no other: then let
+        them go on, and try once more. Returns all keys, and the process that was silenced.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            self._await(self._is_followed, "the replica does not follow")
+            sender = self._sender()
+            os.kill(sender, signal.SIGSTOP)
+            known, until = self._keys(), time.monotonic() + SILENCE
+            while time.monotonic() < until:
+                keys = self._keys()
+                if self._is_ahead([keys[key][1] for key in keys.keys() - known.keys()]):
+                    return keys, sender
+            os.kill(sender, signal.SIGCONT)
+            assert time.monotonic() < deadline, "nobody has written anything"
+
+    def _is_ahead(self, new: Collection[bytes | None]) -> bool:
+        """Whether there are an unfinished key and a commit among what is ``new``."""
         answered = [answer for answer in new if answer is not None]
-        both = len(answered) < len(new) and (answered or self._one(_WAITING) != (0,))
-        return keys if both else {}
+        return len(answered) < len(new) and bool(answered or self._one(_WAITING) != (0,))
 
     def _keys(self) -> Keys:
         """{key: (seed of its claim, stored response)} as anybody could read it now."""
@@ -160,13 +170,11 @@ class Pair:
         return tuple(row)
 
     @staticmethod
-    def _await(condition: Callable[[], T], complaint: str) -> T:
-        """What comes of it as soon as that is something."""
+    def _await(condition: Callable[[], bool], complaint: str) -> None:
         deadline = time.monotonic() + PATIENCE
-        while not (found := condition()):
+        while not condition():
             assert time.monotonic() < deadline, complaint
             time.sleep(0.01)
-        return found
 
 
 _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
