@@ -10,7 +10,7 @@ from difflib import SequenceMatcher
 
 from django.utils.translation import gettext as _
 
-from .documents import Document, leaves, tokens
+from .documents import Document, leaves, tokens, whole
 from .payload import Record
 
 __all__ = ["Change", "Row", "Side", "changes", "side_by_side"]
@@ -61,7 +61,7 @@ def changes(stored: str, mine: Record, theirs: Record) -> list[Change]:
     before, after = (_values(record) for record in (mine, theirs))
     return [
         Change(
-            name=_label(name),
+            name=_label(whole(name)),
             how=how,
             before=before.get(name, ""),
             after=after.get(name, ""),

@@ -13,6 +13,7 @@ from django.db.models import Count, F, Max, Sum
 
 from django_idempotency.protocol import Outcome
 
+from .documents import whole
 from .period import Period
 from .source import Rows, Source, within
 
@@ -126,6 +127,6 @@ def _names(differences: str) -> tuple[str, ...]:
     """Field names from the JSON of an event; the table may hold what another version wrote."""
     try:
         found = json.loads(differences or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return ()
-    return tuple(found) if isinstance(found, dict) else ()
+    return tuple(map(whole, found)) if isinstance(found, dict) else ()

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django_idempotency.conf import get_settings
 from django_idempotency.redaction import REDACTED
 
-from .documents import Document, Hidden, Members, Number, compact
+from .documents import Document, Hidden, Members, Number, compact, is_whole
 from .payload import Record, media_type_of
 
 if TYPE_CHECKING:
@@ -130,7 +130,10 @@ def _fields(body: Document) -> list[tuple[str, str]]:
     """Name and value of each field, as far as they are the text that was sent."""
     if not isinstance(body, Members) or not _is_flat(body):
         raise _CannotSay  # what a project's own redaction has made of it
-    return [(name, str(value)) for name, value in body]
+    fields = [(name, str(value)) for name, value in body]
+    if not all(is_whole(name + value) for name, value in fields):
+        raise _CannotSay
+    return fields
 
 
 def _is_flat(body: Document) -> bool:

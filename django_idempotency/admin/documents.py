@@ -22,15 +22,18 @@ __all__ = [
     "Token",
     "compact",
     "cut",
+    "is_whole",
     "leaves",
     "parse",
     "redact",
     "tokens",
+    "whole",
 ]
 
 
 _EDGE = re.compile(r"([{\[])\n *|\n *(?=[}\]])")  # after an opening bracket, before a closing one
 _MARGIN = re.compile(r"\n *")
+_HALF = re.compile("[\ud800-\udfff]")  # of a character: JSON can spell one, UTF-8 cannot
 
 
 class Members(tuple[tuple[str, "Document"], ...]):
@@ -151,7 +154,17 @@ def _leaf(document: Document) -> Token:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", json.dumps(text, ensure_ascii=False))
+
+
+def is_whole(text: str) -> bool:
+    """Whether a page can hold it."""
+    return not _HALF.search(text)
+
+
+def whole(text: str) -> str:
+    """Text for a page: what is no character is shown as one that is missing."""
+    return _HALF.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def compact(document: Document) -> str:

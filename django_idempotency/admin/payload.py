@@ -20,7 +20,7 @@ from django_idempotency.content import salt_of
 from django_idempotency.fingerprint import field_digests
 from django_idempotency.redaction import REDACTED, is_sensitive
 
-from .documents import Document, Members, Token, cut, parse, redact, tokens
+from .documents import Document, Members, Token, cut, is_whole, parse, redact, tokens, whole
 
 if TYPE_CHECKING:
     from django_idempotency.models import IdempotencyKey
@@ -95,7 +95,9 @@ def headers_of(stored: str | None) -> tuple[Header, ...]:
     if not isinstance(pairs, list):
         return ()
     strings = [
-        (str(pair[0]), str(pair[1])) for pair in pairs if isinstance(pair, list) and len(pair) == 2
+        (whole(str(pair[0])), whole(str(pair[1])))
+        for pair in pairs
+        if isinstance(pair, list) and len(pair) == 2
     ]
     patterns = (*_PRIVATE, *get_settings().REDACT)
     return tuple(
@@ -167,7 +169,7 @@ def record_of(stored: str, *, with_body: bool = True) -> Record:
     parts = dict(document)
     fields = parts.get("fields")
     digests = (
-        {name: digest for name, digest in fields if isinstance(digest, str)}
+        {whole(name): digest for name, digest in fields if isinstance(digest, str)}
         if isinstance(fields, Members)
         else {}
     )
@@ -226,4 +228,4 @@ def _text(raw: bytes, headers: Sequence[Header]) -> str | None:
         text = raw.decode(charset)
     except (LookupError, ValueError):
         return None
-    return None if _CONTROL.search(text) else text
+    return text if is_whole(text) and not _CONTROL.search(text) else None
