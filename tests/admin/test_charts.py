@@ -6,7 +6,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from django_idempotency.admin.charts import (
@@ -125,6 +125,7 @@ def test_counts_are_read_off_round_numbers(most: int, labels: list[str]) -> None
     assert [label for _share, label in linear_scale(most).ticks] == labels
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(most=st.integers(0, 10**15), value=st.integers(0, 10**15))
 def test_a_linear_scale_holds_every_value(most: int, value: int) -> None:
     """The largest stands at or below the top, and zero at the base."""
@@ -144,6 +145,7 @@ def test_a_logarithmic_scale_shows_what_is_needed() -> None:
     assert scale.place(10) == pytest.approx(0.562, abs=0.001)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(least=st.floats(0, 1e9), most=st.floats(0, 1e9), value=st.floats(0, 1e12))
 def test_a_logarithmic_scale_survives_any_value(least: float, most: float, value: float) -> None:
     """Below the first mark and above the last it stops at the edge."""

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from django.utils import timezone
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from django_idempotency.admin.period import LONGEST, Period, parse_period
@@ -126,6 +126,7 @@ VALUES = (
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(
     asked=st.dictionaries(st.sampled_from(["period", "from", "to"]), VALUES),
     zone=st.sampled_from(["UTC", "Asia/Kathmandu", "America/St_Johns", "Pacific/Kiritimati"]),
