@@ -68,10 +68,11 @@ FROM (SELECT k.*, i, (ARRAY['replayed', 'replayed', 'in_flight', 'replayed', 're
 
 TALLIES = """
 INSERT INTO django_idempotency_keytally (
-  key_id, replay_count, conflict_count, in_flight_count, failure_count, last_replayed_at)
+  key_id, replay_count, conflict_count, in_flight_count, failure_count, given_way_count,
+  last_replayed_at)
 SELECT key_id, count(*) FILTER (WHERE kind = 'replayed'),
   count(*) FILTER (WHERE kind = 'conflict'), count(*) FILTER (WHERE kind = 'in_flight'),
-  count(*) FILTER (WHERE kind = 'failed'), max(at)
+  count(*) FILTER (WHERE kind = 'failed'), 0, max(at)
 FROM django_idempotency_keyevent GROUP BY key_id"""
 
 
