@@ -178,8 +178,9 @@ def test_the_readme_is_short_and_shows_the_admin() -> None:
     text = README.read_text()
 
     assert len(text.splitlines()) <= 200
-    (picture,) = re.findall(r"\[!\[[^\]]+\]\((\S+)\)\]\(docs/admin\.md\)", text)
-    assert (ROOT / picture).is_file()
+    pictures = re.findall(r"\[!\[[^\]]+\]\((\S+)\)\]\(docs/admin\.md#[\w-]+\)", text)
+    assert len(set(pictures)) == 3
+    assert all((ROOT / picture).is_file() for picture in pictures)
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
