@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.db.models import Exists, F, OuterRef, Q
 
 from django_idempotency.clock import DatabaseNow
-from django_idempotency.models import KeyTally
+from django_idempotency.models import IdempotencyKey, KeyTally
 
 __all__ = ["IN_PROGRESS_FOR", "in_progress", "unfinished"]
 
@@ -18,17 +18,16 @@ IN_PROGRESS_FOR = timedelta(minutes=5)
 
 def in_progress() -> Q:
     """Keys whose request is probably running: young, and not every execution has ended."""
-    return Q(completed_at=None) & _young() & ~Q(_all_ended())
+    young = Q(created_at__gt=DatabaseNow() - IN_PROGRESS_FOR)
+    return Q(completed_at=None) & young & ~Q(_all_ended())
 
 
 def unfinished() -> Q:
     """Keys that failed, or whose worker died: free for the next retry."""
-    # The young are few, so only few tallies are looked up.
-    return Q(completed_at=None) & (~_young() | Q(_all_ended()))
-
-
-def _young() -> Q:
-    return Q(created_at__gt=DatabaseNow() - IN_PROGRESS_FOR)
+    # As a set, for the young are few. To look up a tally for each row costs nothing, because
+    # it is not done for old rows; but PostgreSQL expects the worst, and may compile a plan.
+    running = IdempotencyKey.objects.filter(in_progress()).values("pk")
+    return Q(completed_at=None) & ~Q(pk__in=running)
 
 
 def _all_ended() -> Exists:

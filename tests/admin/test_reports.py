@@ -279,7 +279,7 @@ def test_past_days_are_counted_once_an_hour(django_assert_max_num_queries: Any) 
     key(timedelta(days=1))
     key()
 
-    with django_assert_max_num_queries(4):
+    with django_assert_max_num_queries(5):
         days = tiles(everything(), NOW).days
     later = tiles(everything(), NOW + timedelta(hours=1)).days
 
