@@ -81,7 +81,7 @@ def table(found: Times) -> Iterator[str]:
 
 WIDTH, HEIGHT = 760, 380
 X = svg.Scale(low=0.8, high=125, start=60, end=WIDTH - 20, logarithmic=True)  # ms of work
-Y = svg.Scale(low=0, high=2, start=HEIGHT - 48, end=60)  # times the bare view
+Y = svg.Scale(low=-0.15, high=2, start=HEIGHT - 48, end=60)  # times the bare view
 SHOWN = tuple(f"{name}, {kind}" for kind in ("first", "replay") for name in VIEWS)
 
 
@@ -111,7 +111,8 @@ def _parts(found: Times) -> Iterator[str]:
         yield from svg.legend(X.start + series % 2 * 200, 20 + series // 2 * 18, words, series)
         for work, (x, y) in zip(WORK, points, strict=True):
             if name.startswith("view"):
-                yield svg.text(x, y - 10, f"{ratios[work]:.2f}", anchor="middle")
+                above = -10 if name.endswith("first") else 18  # away from the other view's line
+                yield svg.text(x, y + above, f"{ratios[work]:.2f}", anchor="middle")
 
 
 def main() -> None:
