@@ -10,11 +10,11 @@ from __future__ import annotations
 import ctypes
 import os
 import pwd
+import select
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,16 +44,34 @@ class Request:
     options: dict[str, str | int]  # for postgresql.conf
 
 
-def heed_signals() -> threading.Event:
-    """Return an event that is set when somebody asks this process to end."""
-    asked_to_stop = threading.Event()
+class StopRequest:
+    """Remembers that somebody asked this process to end.
+
+    Not a ``threading.Event``: its lock may be held by the very code that a signal interrupts,
+    and then the handler waits for ever.
+    """
+
+    def __init__(self) -> None:
+        self._seen, self._told = os.pipe()
+
+    def make(self) -> None:
+        os.write(self._told, b".")
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it was made, before or within that time."""
+        return bool(select.select([self._seen], [], [], seconds)[0])
+
+
+def heed_signals() -> StopRequest:
+    """Return what is made when somebody asks this process to end."""
+    asked_to_stop = StopRequest()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: asked_to_stop.set())
+        signal.signal(number, lambda *_: asked_to_stop.make())
     return asked_to_stop
 
 
 def watch(
-    directory: Path, parent: int, is_running: Callable[[], bool], asked_to_stop: threading.Event
+    directory: Path, parent: int, is_running: Callable[[], bool], asked_to_stop: StopRequest
 ) -> None:
     """Tell the tests where the server is, and return when they end it, or end."""
     sys.stdout.write(f"{directory}\n")

@@ -87,14 +87,14 @@ def test_the_benchmark_of_sizes_runs() -> None:
 
 def test_the_plot_of_the_overhead_marks_every_measurement() -> None:
     """One dot for each duration, view and kind; the ratios stand at the plain view's."""
-    medians: Any = {
-        (f"{view}, {kind}", work): work * times
+    times: Any = {
+        (f"{view}, {kind}", work): work * ratio
         for view in overhead.VIEWS
-        for kind, times in (("bare", 1.0), ("first", 1.25), ("replay", 0.5))
+        for kind, ratio in (("bare", 1.0), ("first", 1.25), ("replay", 0.5))
         for work in overhead.WORK
     }
 
-    picture = overhead.draw(medians)
+    picture = overhead.draw(times)
 
     assert picture.count("<circle") == 2 * 2 * len(overhead.WORK)
     assert picture.count(">1.25<") == picture.count(">0.50<") == len(overhead.WORK)
