@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 
 from tests import verdicts
@@ -51,6 +52,14 @@ def _usual_behaviour() -> Iterator[None]:
     """No test inherits what another made the views do."""
     yield
     views.BEHAVIOUR.clear()
+
+
+@pytest.fixture
+def nobody_is_throttled() -> Iterator[None]:
+    """The throttles count in the cache, which outlives a test."""
+    cache.clear()
+    yield
+    cache.clear()
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.core.cache import cache
 from django.db import connection
 from django.http import JsonResponse
 from django.test import Client
@@ -25,7 +23,7 @@ from tests.orders.models import Order
 from tests.orders.views import OrderAPIView, plain_answer
 from tests.sender import ROWS, Sender, new_key
 
-pytestmark = pytest.mark.urls(__name__)
+pytestmark = [pytest.mark.urls(__name__), pytest.mark.usefixtures("nobody_is_throttled")]
 BY_TOKEN = ["/apiview/", "/function/"]
 BY_SESSION = ["/plain/", "/async/"]
 every_kind = pytest.mark.parametrize("way", [*BY_TOKEN, *BY_SESSION])
@@ -50,13 +48,6 @@ urlpatterns = [
     path("csrf/", guarded_by_csrf),
     path("", include("tests.urls")),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _nobody_is_throttled() -> Iterator[None]:
-    cache.clear()
-    yield
-    cache.clear()
 
 
 def is_replay(response: Any) -> bool:

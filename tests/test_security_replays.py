@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
-from django.core.cache import cache
 from django.http import HttpResponse
 from django.urls import include, path
 from rest_framework.permissions import DjangoModelPermissions
@@ -50,14 +48,7 @@ urlpatterns = [
     path("throttled/", Throttled.as_view()),
     path("", include("tests.urls")),
 ]
-pytestmark = pytest.mark.urls(__name__)
-
-
-@pytest.fixture(autouse=True)
-def _nobody_is_throttled() -> Iterator[None]:
-    cache.clear()
-    yield
-    cache.clear()
+pytestmark = [pytest.mark.urls(__name__), pytest.mark.usefixtures("nobody_is_throttled")]
 
 
 def test_s3_a_revoked_permission_ends_the_replays(send: Any) -> None:
