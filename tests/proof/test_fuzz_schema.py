@@ -107,9 +107,10 @@ def narrow(schema: Schema, account: Account, payment: Payment) -> None:
     """Where only what exists can succeed, valid requests name it."""
     members = schema["components"]["schemas"]["PaymentRequest"]["properties"]
     members["account"] = {"type": "integer", "enum": [account.pk]}
-    for parameter in schema["paths"]["/payments/{id}/refunds/"]["post"]["parameters"]:
-        if parameter["name"] == "id":
-            parameter["schema"] = {"type": "integer", "enum": [payment.pk]}
+    for method, path in (("get", "/payments/{id}/"), ("post", "/payments/{id}/refunds/")):
+        for parameter in schema["paths"][path][method]["parameters"]:
+            if parameter["name"] == "id":
+                parameter["schema"] = {"type": "integer", "enum": [payment.pk]}
     upload = schema["paths"]["/orders/import/"]["post"]["requestBody"]["content"]
     upload["multipart/form-data"]["encoding"] = {"file": {"contentType": "text/csv"}}
     lines = ["a@example.com,Teapot,1", "b@example.com,Ö,2", "c@example.com,,3", "d,Atlas,0", "\xff"]
