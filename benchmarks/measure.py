@@ -55,10 +55,13 @@ def usual() -> list[Variant]:
     """Without a key, first and replayed; a replay follows the first execution of its key."""
     drf, protected_drf = views.BareAPIView.as_view(), views.ProtectedAPIView.as_view()
     plain, wrapped = views.protected, views.protected_with_savepoint
+    alone = views.statements_alone
     return [
         Variant("view, bare", views.bare, "view, bare"),
         Variant("view, first", plain, "view, bare", keyed=True),
         Variant("view, replay", plain, "view, bare", keyed=True, replays=True),
+        Variant("statements alone, first", alone, "view, bare", keyed=True),
+        Variant("statements alone, replay", alone, "view, bare", keyed=True, replays=True),
         Variant("view with atomic(), first", wrapped, "view, bare", keyed=True),
         Variant("APIView, bare", drf, "APIView, bare"),
         Variant("APIView, first", protected_drf, "APIView, bare", keyed=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
@@ -19,6 +20,8 @@ from rest_framework.views import APIView
 
 from benchmarks.models import Account, Payment
 from django_idempotency import IdempotentMixin, idempotent
+from django_idempotency.protocol import KeyedRequest, StoredResponse
+from django_idempotency.rows import KeyRows
 
 RESPONSE_BYTES = 300
 
@@ -57,6 +60,36 @@ def bare(request: HttpRequest) -> HttpResponse:
 
 
 protected = idempotent(unprotected)
+
+
+def statements_alone(request: HttpRequest) -> HttpResponse:
+    """What the statements of protection take, with nothing around them: not a protection.
+
+    It reads no body, compares no request and asks nobody whose key it is.
+    """
+    key = request.headers["Idempotency-Key"]
+    keyed = KeyedRequest(
+        scope="user:1",
+        key=key,
+        fingerprints=("f" * 64,),
+        method="POST",
+        path="/payments/",
+        route="payments/",
+        retention=timedelta(hours=24),
+    )
+    rows = KeyRows(keyed, "default")
+    found = rows.claim()
+    if found is None:
+        with transaction.atomic():
+            rows.lock()
+            response = unprotected(request)
+            stored = StoredResponse(status=response.status_code, body=response.content)
+            rows.complete(stored, duration_ms=0)
+        return response
+    response = HttpResponse(found.response.body, status=found.response.status)
+    response["Idempotent-Replayed"] = "true"
+    rows.count("replayed", status=201, duration_ms=0, evidence={}, events=True)
+    return response
 
 
 # A view that keeps the atomic() it had: two more round trips, for a savepoint.

@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, OperationalError, connections, transaction
@@ -47,11 +47,11 @@ class KeyRows:
             found = self.look()
             return self.held() if found is None and not self._insert() else found
         try:
-            row = self._execute(self.sql.claim, (*self._claimed(), self._pk)).fetchone()
+            row = self._execute(self.sql.claim, (self._pk, *self._claimed())).fetchone()
         except OperationalError as error:
             if sqlstate(error) != _LOCK_NOT_AVAILABLE:
                 raise
-            return self.held()  # a twin is committing
+            return self.held()  # a twin is claiming it
         # No row: inserted by us, or by another after this statement's snapshot. The lock tells.
         return None if row is None else self._record(row)
 
@@ -120,10 +120,13 @@ class KeyRows:
     def complete(self, response: StoredResponse, *, duration_ms: int) -> bool:
         """Store the response in the locked row; False = it is gone, or has one already."""
         headers = json.dumps(response.headers, separators=(",", ":"))
+        stored = (response.status, headers, response.body, duration_ms)
+        # An execution begins with at least half of the retention left.
         retention = self.request.retention
+        if timedelta(milliseconds=duration_ms) < retention / 4:
+            return bool(self._execute(self.sql.store, (*stored, self._pk)).rowcount == 1)
         spans = (self.sql.span(retention / 2), self.sql.span(retention))
-        parameters = (response.status, headers, response.body, duration_ms, *spans, self._pk)
-        return bool(self._execute(self.sql.store, parameters).rowcount == 1)
+        return bool(self._execute(self.sql.store_late, (*stored, *spans, self._pk)).rowcount == 1)
 
     def count(
         self,

@@ -8,8 +8,7 @@ PostgreSQL gets the claim and the audit in one statement each, neither waiting f
 ``set_config(…, true)`` inside the statement ends with it, so nothing leaks into a pooled
 connection. If a crash loses a claim, the retry inserts it again; the commit of the request
 itself is flushed as usual. It is called in the WHERE clause of the insert, which is evaluated
-before the row is made; as a CTE it cost 20 µs more, and joining the insert to the row that
-was there another 110 µs.
+before the row is made; as a CTE it cost 20 µs more.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Statements", "statements_for"]
 
-# How long a claim may wait for a twin that has stored its response and not yet committed. A
-# commit that takes longer than this is answered 409 and retried by the client.
+# How long a claim may wait for another that is inserting the same key and has not committed.
+# What takes longer than this is answered 409 and retried by the client.
 LOCK_TIMEOUT = "100ms"
 LOCK_SECONDS = 1  # the same on MariaDB; not 0, or any lock in the way would be a refusal
 
@@ -86,7 +85,7 @@ class Statements:
         self.look = f"SELECT {self.columns} {self.by_id}"
         self.lock = f"{self.look} {self._lock_clause(connection)}".rstrip()
         self.take_over = self._take_over()
-        self.store = self._store()
+        self.store, self.store_late = self._store(), self._store(f", {self._kept_anew()}")
         self.begin_again = self._begin_again()
         self.tally = {kind: self._tally(kind) for kind in COUNTED}
         self.event = {kind: self._event(kind) for kind in COUNTED}
@@ -174,16 +173,16 @@ class Statements:
             f"{expires} = CASE WHEN {expires} < {self.later} THEN {self.later} ELSE {expires} END"
         )
 
-    def _store(self) -> str:
+    def _store(self, also: str = "") -> str:
         """Store a response.
 
-        A first execution leaves the expiry as it is: an indexed column that does not change
-        keeps the update within its page.
+        The expiry is left as it is, if it can be: an indexed column that does not change
+        keeps the update within its page, and the two spans took 35 µs.
         """
         completed = self.quote("completed_at")
         return (
-            f"UPDATE {self.key} SET {self._assignments(STORED, '%s')}, {completed} = {self.now}, "
-            f"{self._kept_anew()} WHERE {self.quote('id')} = %s AND {completed} IS NULL"
+            f"UPDATE {self.key} SET {self._assignments(STORED, '%s')}, {completed} = {self.now}"
+            f"{also} WHERE {self.quote('id')} = %s AND {completed} IS NULL"
         )
 
     def _counted(self, kind: str, never: str = "NULL") -> tuple[str, str]:
@@ -255,12 +254,18 @@ class PostgresStatements(Statements):
         return "CLOCK_TIMESTAMP()", "CLOCK_TIMESTAMP() + %s"
 
     def _claim(self, connection: BaseDatabaseWrapper) -> str:
-        """Insert the key or read the one that is there; no row = it was not there."""
+        """Read the key or insert it; no row = it was not there.
+
+        A key that is found is not inserted: the attempt would wait for a twin that has stored
+        its response and not yet committed, and cost a replay 40 µs.
+        """
         return (
-            f"WITH claimed AS (INSERT INTO {self.key} ({self._names(CLAIMED)}) "
+            f"WITH found AS (SELECT {self.columns} {self.by_id}), "
+            f"claimed AS (INSERT INTO {self.key} ({self._names(CLAIMED)}) "
             f"SELECT {_slots(CLAIMED, 2)}, {self.now}, {self.later} "
-            f"WHERE {_UNFLUSHED} AND set_config('lock_timeout', '{LOCK_TIMEOUT}', true) <> '' "
-            f"ON CONFLICT DO NOTHING) SELECT {self.columns} {self.by_id}"
+            f"WHERE NOT EXISTS (SELECT 1 FROM found) "
+            f"AND {_UNFLUSHED} AND set_config('lock_timeout', '{LOCK_TIMEOUT}', true) <> '' "
+            f"ON CONFLICT DO NOTHING) SELECT * FROM found"
         )
 
     def _as_seen(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -195,3 +196,19 @@ def test_t1_a_retry_long_after_a_failure_is_replayable_afterwards(
     assert send(way, key=key).status_code == 201
     assert send(way, key=key)["Idempotent-Replayed"] == "true"
     assert Order.objects.count() == 1
+
+
+@every_way
+def test_t1_a_view_that_outlasts_its_retention_is_replayable_afterwards(
+    send: Any, after: Any, settings: Any, way: str
+) -> None:
+    """T1: however long it took, what was returned is kept for a whole retention."""
+    retention = timedelta(milliseconds=200)
+    settings.IDEMPOTENCY = {"RETENTION": retention}
+    after(lambda request, order: time.sleep(0.25))
+
+    assert send(way, key=new_key()).status_code == 201
+
+    stored = IdempotencyKey.objects.get()
+    assert stored.completed_at is not None
+    assert stored.expires_at - stored.completed_at > retention * 0.9
