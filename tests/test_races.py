@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
+from django_idempotency import sql
 from django_idempotency.models import IdempotencyKey, KeyEvent
 from tests.orders.models import Order
 from tests.sender import ROWS, Sender, new_key
@@ -103,3 +104,37 @@ def test_two_bodies_for_one_key_never_both_run(send: Sender, way: str) -> None:
     assert KeyEvent.objects.filter(kind="conflict").count() == seen[422]
     assert record.in_flight_count == seen[409]
     assert send(way, OTHER_ROWS if order.qty == 1 else ROWS, key=key).status_code == 422
+
+
+@pytest.mark.postgres  # elsewhere a row that is being changed can be read, or nobody can write
+def test_a_twin_does_not_wait_for_a_commit(
+    send: Sender, after: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key whose new state is not committed yet is refused at once, however long that takes."""
+    monkeypatch.setattr(sql, "LOCK_TIMEOUT", f"{PATIENCE}s")
+    sql.statements_for.cache_clear()
+    key, answered = new_key(), threading.Event()
+
+    def fail(request: Any, order: Order) -> None:
+        raise RuntimeError
+
+    def retry() -> int:
+        try:
+            return Sender()("/plain/", key=key).status_code
+        finally:
+            answered.set()
+            connections.close_all()
+
+    after(fail)
+    assert send("/plain/", key=key).status_code == 500
+    after(lambda request, order: None)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            with transaction.atomic():
+                IdempotencyKey.objects.update(user_agent="a change that nobody else can see yet")
+                twin = pool.submit(retry)
+                before_the_commit = answered.wait(PATIENCE / 2)
+            assert (before_the_commit, twin.result()) == (True, 409)
+    finally:
+        sql.statements_for.cache_clear()
+    assert send("/plain/", key=key).status_code == 201
