@@ -25,6 +25,7 @@ __all__ = [
     "without",
 ]
 
+MAX_DEPTH = 100  # levels of a document that is compared by content, not by its bytes
 MAX_FIELDS = 200  # fields that a record describes; the fingerprint covers all
 MAX_NAME = 120  # characters of a field's name in a record
 _DIGEST_BYTES = 6  # short: enough to see a difference, too little to be worth guessing
@@ -42,6 +43,9 @@ def content_digest(parts: Iterable[bytes]) -> bytes:
 def sign(digest: bytes, secrets: Sequence[bytes]) -> tuple[str, ...]:
     """The fingerprint of a content digest under each secret, the current one first."""
     return tuple(hmac.digest(secret, digest, "sha256").hex() for secret in secrets)
+
+
+_TOO_DEEP = "nested too deep to compare"
 
 
 class _Literal:
@@ -72,15 +76,36 @@ def load_json(raw: bytes) -> Any:
             caller compares the raw bytes instead.
     """
     try:
-        return json.loads(
+        document = json.loads(
             raw.decode(),
             parse_float=_Literal,
             parse_constant=_Literal,
             object_pairs_hook=_unique_members,
         )
     except RecursionError as error:
-        msg = "nested too deep to compare"
-        raise ValueError(msg) from error
+        raise ValueError(_TOO_DEEP) from error
+    if _is_deep(document):
+        raise ValueError(_TOO_DEEP)
+    return document
+
+
+def _is_deep(document: Any) -> bool:
+    """Whether it is nested beyond ``MAX_DEPTH``.
+
+    What Python itself can follow depends on how much of the stack is in use, and a retry must
+    not be compared in another way than the first request was.
+    """
+    level = [document] if isinstance(document, (dict, list)) else []
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def canonical_json(document: Any) -> list[bytes]:

@@ -59,7 +59,7 @@ def parse_key(header: str, rules: KeyRules) -> str:
     """
     value = header.strip(" ")
     if not value:
-        raise KeyInvalid("The idempotency key is empty. Send a UUID, or leave the header out.")
+        raise KeyInvalid("The idempotency key is empty. Send a UUID, or no key at all.")
     key = _unquote(value) if value[0] == '"' else _bare(value, strict=rules.strict)
     if not rules.min_length <= len(key) <= rules.max_length:
         raise KeyInvalid(

@@ -30,21 +30,22 @@ class Done:
     idle: frozenset[UUID] = frozenset()  # there was nothing to change
 
 
-def purge(*, limit: int, keep: timedelta = timedelta(0)) -> int:
+def purge(*, limit: int, keep: timedelta = timedelta(0), using: str | None = None) -> int:
     """Delete up to ``limit`` keys that expired at least ``keep`` ago, with their trail.
 
-    A key that a request holds is passed over. Returns how many keys went.
+    A key that a request holds is passed over. ``using`` = the database's alias; None = the one
+    that the router names. Returns how many keys went.
     """
-    alias = router.db_for_write(IdempotencyKey)
+    alias = using or router.db_for_write(IdempotencyKey)
     with transaction.atomic(using=alias):
         ids = _purgeable(alias, limit=limit, keep=keep)
         _delete(ids, alias)
     return len(ids)
 
 
-def is_left(*, keep: timedelta = timedelta(0)) -> bool:
+def is_left(*, keep: timedelta = timedelta(0), using: str | None = None) -> bool:
     """Whether :func:`purge` would find another key; one that a request holds does not count."""
-    alias = router.db_for_write(IdempotencyKey)
+    alias = using or router.db_for_write(IdempotencyKey)
     with transaction.atomic(using=alias):
         return bool(_purgeable(alias, limit=1, keep=keep))
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from django_idempotency.body import form_body, raw_body, record_stream
 from django_idempotency.fingerprint import (
+    MAX_DEPTH,
     canonical_json,
     canonical_pairs,
     content_digest,
@@ -185,20 +186,43 @@ def test_what_is_no_clear_json_cannot_be_compared_by_content(raw: bytes) -> None
         load_json(raw)
 
 
+def raw_parts(raw: str) -> list[bytes]:
+    """What is compared of a JSON body."""
+    request = RequestFactory().post("/", raw, content_type="application/json")
+    record_stream(request)
+    return raw_body(request, "application/json", ()).parts
+
+
 @pytest.mark.parametrize(
     ("left", "right"),
     [('{"a":1,"a":2}', '{"a":2,"a":1}'), ('{"a":1,"a":2}', '{"a":2}'), ("{", "{ ")],
 )
 def test_unclear_json_is_compared_by_its_bytes(left: str, right: str) -> None:
     """So no two requests are taken for one because a parser chose for them."""
+    assert raw_parts(left) != raw_parts(right)
+    assert raw_parts(left) == raw_parts(left)
 
-    def of(raw: str) -> bytes:
-        request = RequestFactory().post("/", raw, content_type="application/json")
-        record_stream(request)
-        return content_digest(raw_body(request, "application/json", ()).parts)
 
-    assert of(left) != of(right)
-    assert of(left) == of(left)
+def nested(levels: int, gap: str) -> str:
+    """Lists and objects by turns, ``levels`` of them."""
+    half = levels // 2
+    return '[{"a":' * half + gap + "1" + "}]" * half
+
+
+@pytest.mark.parametrize(("levels", "by_content"), [(MAX_DEPTH, True), (MAX_DEPTH + 2, False)])
+@pytest.mark.parametrize("stack", [0, 500])
+def test_depth_is_judged_alike_wherever_a_request_meets_us(
+    levels: int, stack: int, *, by_content: bool
+) -> None:
+    """A retry under another middleware must not be compared by bytes, and its first not."""
+
+    def below(frames: int) -> bool:
+        if frames:
+            return below(frames - 1)
+        parts = [raw_parts(nested(levels, gap)) for gap in ("", " ")]
+        return parts[0] == parts[1]
+
+    assert below(stack) is by_content
 
 
 @given(left=st.lists(st.binary(max_size=4)), right=st.lists(st.binary(max_size=4)))

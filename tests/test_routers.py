@@ -206,15 +206,19 @@ def test_requests_without_a_key_keep_atomic_requests(
     assert rows("default") == EMPTY
 
 
-def test_each_shard_is_purged_in_its_turn(shards: Any, capsys: Any) -> None:
-    """``with on(shard):`` around the command; the other shards are left alone."""
+@pytest.mark.parametrize("by_name", [True, False])
+def test_each_shard_is_purged_in_its_turn(shards: Any, capsys: Any, *, by_name: bool) -> None:
+    """``--database``, or ``with on(shard):`` around the command; other shards are left alone."""
     for shard in shards.SHARDS:
         with shards.on(shard):
             IdempotencyKeyFactory(completed=True)
             IdempotencyKeyFactory.create_batch(2, completed=True, expired=True)
 
-    with shards.on("other"):
-        assert purge(capsys) == "Deleted 2 expired keys."
+    with shards.on("default" if by_name else "other"):
+        named = {"database": "other"} if by_name else {}
+        assert purge(capsys, **named, dry_run=True) == "Would delete 2 expired keys."
+        assert purge(capsys, **named, batch_size=1, max_seconds=0).endswith("more are left.")
+        assert purge(capsys, **named) == "Deleted 1 expired keys."
 
     assert rows("other")["IdempotencyKey"] == 1
     assert rows("default")["IdempotencyKey"] == 3

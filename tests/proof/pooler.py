@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -28,11 +30,23 @@ default_pool_size = 3
 ignore_startup_parameters = extra_float_digits,options
 logfile = {directory}/log
 """
+PREPARED = "max_prepared_statements = 100\n"
 
 
 def program() -> str | None:
     """Where PgBouncer is, which Debian hides from users' PATH."""
     return shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+
+@functools.cache
+def knows_prepared() -> bool:
+    """Whether it follows statements that are prepared by the protocol, as from 1.21 on."""
+    name = program()
+    assert name is not None
+    shown = subprocess.run([name, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"PgBouncer (\d+)\.(\d+)", shown)
+    assert found is not None, shown
+    return (int(found[1]), int(found[2])) >= (1, 21)
 
 
 @contextmanager
@@ -52,7 +66,8 @@ def pgbouncer(upstream: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "directory": directory,
         }
         configuration = directory / "pgbouncer.ini"
-        configuration.write_text(CONFIGURATION.format(**settings))
+        text = CONFIGURATION.format(**settings)
+        configuration.write_text(text + PREPARED if knows_prepared() else text)
         arguments = [name, "-q", str(configuration)]
         if os.geteuid() == 0:  # it refuses root
             arguments[1:1] = ["-u", "nobody"]

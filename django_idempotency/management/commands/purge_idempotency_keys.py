@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections, router
 
 from django_idempotency import upkeep
 from django_idempotency.conf import get_settings
@@ -31,6 +34,11 @@ class Command(BaseCommand):
             help="keep expired keys for so many days more, for the admin's history "
             f'(default 0; {TOMBSTONE_DAYS} with ON_EXPIRED="reject")',
         )
+        parser.add_argument(
+            "--database",
+            choices=tuple(connections),
+            help="alias of the database to purge (default: the one that the router names)",
+        )
 
     def handle(self, **options: Any) -> None:
         if not 1 <= options["batch_size"] <= LARGEST_BATCH:
@@ -40,11 +48,14 @@ class Command(BaseCommand):
             msg = "--max-seconds must be 0 or more."
             raise CommandError(msg)
         keep = self._keep(options["keep_days"])
+        alias = options["database"] or router.db_for_write(IdempotencyKey)
         if options["dry_run"]:
-            count = IdempotencyKey.objects.expired(for_at_least=keep).count()
+            count = IdempotencyKey.objects.using(alias).expired(for_at_least=keep).count()
             self.stdout.write(f"Would delete {count} expired keys.")
             return
-        total, finished = self._purge(options["batch_size"], options["max_seconds"], keep)
+        purge = partial(upkeep.purge, limit=options["batch_size"], keep=keep, using=alias)
+        total, in_time = self._purge(purge, options["max_seconds"])
+        finished = in_time or not upkeep.is_left(keep=keep, using=alias)
         rest = "" if finished else " Time is up; more are left."
         self.stdout.write(self.style.SUCCESS(f"Deleted {total} expired keys.{rest}"))
 
@@ -56,17 +67,17 @@ class Command(BaseCommand):
             raise CommandError(msg)
         return timedelta(days=days)
 
-    def _purge(self, limit: int, seconds: float | None, keep: timedelta) -> tuple[int, bool]:
-        """How many keys went, and whether that was all."""
+    def _purge(self, purge: Callable[[], int], seconds: float | None) -> tuple[int, bool]:
+        """How many keys went, and whether that was all before the time was up."""
         deadline = None if seconds is None else time.monotonic() + seconds
         total = 0
-        while deleted := upkeep.purge(limit=limit, keep=keep):
+        while deleted := purge():
             total += deleted
             if self.stdout.isatty():
                 self.stdout.write(f"\r{total} deleted", ending="")
                 self.stdout.flush()
             if deadline is not None and time.monotonic() >= deadline:
-                return total, not upkeep.is_left(keep=keep)
+                return total, False
         if total and self.stdout.isatty():
             self.stdout.write("\r", ending="")
         return total, True
