@@ -179,6 +179,11 @@ LOCKS = (
         ("sql.py", "if not features.has_select_for_update:", "if True:"),
     ),
     mutant(
+        "a claim inserts before it looks",
+        "tests/test_races.py::test_a_twin_does_not_wait_for_a_commit",
+        ("sql.py", "WHERE NOT EXISTS (SELECT 1 FROM found) ", "WHERE TRUE "),
+    ),
+    mutant(
         "the lock is waited for",
         C + "test_concurrency.py::test_c1_a_twin_in_flight_is_refused_at_once[/apiview/]",
         ("sql.py", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),

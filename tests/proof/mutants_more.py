@@ -125,6 +125,11 @@ REQUESTS = (
         ("conf.py", ", *django_settings.SECRET_KEY_FALLBACKS]", "]"),
     ),
     mutant(
+        "depth as far as the stack reaches",
+        "tests/test_fingerprint.py::test_depth_is_judged_alike_wherever_a_request_meets_us",
+        ("fingerprint.py", "    if _is_deep(document):", "    if False:"),
+    ),
+    mutant(
         "parts are hashed without their lengths",
         "tests/test_fingerprint.py::test_no_two_splits_of_one_text_meet",
         ("fingerprint.py", '        digest.update(b"%d:" % len(part))\n', ""),
@@ -142,6 +147,11 @@ REQUESTS = (
         "an expired key replays until it is purged",
         C + "test_expiry.py::test_t1_t3_an_expired_key_executes_as_new[/plain/]",
         ("rows.py", "response is not None and bool(expired)", "False"),
+    ),
+    mutant(
+        "a slow success keeps its old expiry",
+        C + "test_expiry.py::test_t1_a_view_that_outlasts_its_retention_is_replayable_afterwards",
+        ("rows.py", "timedelta(milliseconds=duration_ms) < retention / 4", "True"),
     ),
     mutant(
         "a late success keeps its old expiry",
