@@ -85,8 +85,8 @@ class KeyRows:
         Of twins that come at once one succeeds; for the others the key is busy.
         """
         number, retention = seen.attempt.number, self.request.retention
-        parameters = (self.sql.span(retention / 2), self.sql.span(retention), self._pk, number)
-        if self._execute(self.sql.begin_again, parameters).rowcount == 1:
+        spans = (self.sql.span(retention / 2), self.sql.span(retention))
+        if self._execute(self.sql.begin_again, (*spans, *self._as(seen))).rowcount == 1:
             return replace(seen, attempt=replace(seen.attempt, number=number + 1), ours=True)
         return replace(seen, busy=True) if self.sql.compound else self.held()
 
@@ -104,18 +104,32 @@ class KeyRows:
         row = self._execute(self.sql.accounted, (self._pk,)).fetchone()
         return 0 if row is None else int(row[0])
 
-    def take_over(self, attempt: Attempt, *, renewed: bool) -> None:
-        """Make the locked row this request's; ``renewed`` = its counts begin anew."""
+    def take_over(self, seen: KeyRecord) -> KeyRecord:
+        """Give a free key to this request; it must still be as ``seen``.
+
+        Workers that died did so for the request before it: their count begins anew. So does
+        every count of a key that has expired.
+        """
         request, caller = self.request, self.request.caller
+        number = 1 if seen.expired else self.accounted() + 1
         parameters = (
             *(request.fingerprints[0], request.method, request.path, request.route),
             *(request.record, caller.remote_addr, caller.user_agent, caller.request_id),
-            *(self._uuid(attempt.seed), attempt.number),
-            *(renewed, self.sql.span(request.retention), self._pk),
+            # An outbound key must not outlive the request it was made for.
+            *(self._uuid(request.seed), number, self.sql.span(request.retention)),
+            *self._as(seen),
         )
-        self._execute(self.sql.take_over, parameters)
-        if renewed:
-            self._execute(self.sql.forget_tally, (self._pk,))
+        statement = self.sql.take_over[seen.expired]
+        if self.sql.compound:
+            taken = self._execute(statement, parameters).fetchone() is not None
+        else:
+            with transaction.atomic(using=self.alias):
+                taken = self._execute(statement, parameters).rowcount == 1
+                if taken and seen.expired:
+                    self._execute(self.sql.forget_tally, (self._pk,))
+        if not taken:
+            return self.held()
+        return KeyRecord(attempt=Attempt(number=number, seed=request.seed), ours=True)
 
     def complete(self, response: StoredResponse, *, duration_ms: int) -> bool:
         """Store the response in the locked row; False = it is gone, or has one already."""
@@ -168,6 +182,9 @@ class KeyRows:
 
     def _uuid(self, value: uuid.UUID) -> Any:
         return uuid_parameter(value, self.connection)
+
+    def _as(self, seen: KeyRecord) -> Sequence[Any]:
+        return self._pk, seen.attempt.number, self._uuid(seen.attempt.seed)
 
     def _claimed(self) -> Sequence[Any]:
         request, caller = self.request, self.request.caller

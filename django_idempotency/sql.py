@@ -84,7 +84,7 @@ class Statements:
         self.claim = self._claim(connection)
         self.look = f"SELECT {self.columns} {self.by_id}"
         self.lock = f"{self.look} {self._lock_clause(connection)}".rstrip()
-        self.take_over = self._take_over()
+        self.take_over = {expired: self._take_over(expired=expired) for expired in (False, True)}
         self.store, self.store_late = self._store(), self._store(f", {self._kept_anew()}")
         self.begin_again = self._begin_again()
         self.tally = {kind: self._tally(kind) for kind in COUNTED}
@@ -97,8 +97,7 @@ class Statements:
         self.give_back = f"DELETE {self.by_id} AND {self.quote('completed_at')} IS NULL"
         self.accounted = (
             f"SELECT {self.quote('failure_count')} + {self.quote('given_way_count')} "
-            f"FROM {self.tallies} "
-            f"WHERE {self.quote('key_id')} = %s"
+            f"FROM {self.tallies} WHERE {self.quote('key_id')} = %s"
         )
         self.forget_tally = f"DELETE FROM {self.tallies} WHERE {self.quote('key_id')} = %s"
 
@@ -143,15 +142,14 @@ class Statements:
             no_key=features.has_select_for_no_key_update,
         )
 
-    def _take_over(self) -> str:
-        """Give an unfinished or expired key to the request that has locked it."""
+    def _take_over(self, *, expired: bool) -> str:
+        """Give a free key to this request, unless it is no longer as it was seen."""
         cleared = ("completed_at", *STORED)
-        created = self.quote("created_at")
+        renewed = f"{self.quote('created_at')} = {self.now}, " if expired else ""
         return (
             f"UPDATE {self.key} SET {self._assignments(TAKEN_OVER, '%s')}, "
-            f"{self._assignments(cleared, 'NULL')}, "
-            f"{created} = CASE WHEN %s THEN {self.now} ELSE {created} END, "
-            f"{self.quote('expires_at')} = {self.later} WHERE {self.quote('id')} = %s"
+            f"{self._assignments(cleared, 'NULL')}, {renewed}"
+            f"{self.quote('expires_at')} = {self.later} WHERE {self._as_seen(expired=expired)}"
         )
 
     def _begin_again(self) -> str:
@@ -162,9 +160,14 @@ class Statements:
             f"WHERE {self._as_seen()}"
         )
 
-    def _as_seen(self) -> str:
-        id_, attempts, completed = map(self.quote, ("id", "attempts", "completed_at"))
-        return f"{id_} = %s AND {attempts} = %s AND {completed} IS NULL"
+    def _as_seen(self, *, expired: bool = False) -> str:
+        """Nobody was given the key since: the seed tells, and the number of executions."""
+        id_, attempts, seed = map(self.quote, ("id", "attempts", "seed"))
+        finished = "IS NOT NULL" if expired else "IS NULL"
+        return (
+            f"{id_} = %s AND {attempts} = %s AND {seed} = %s "
+            f"AND {self.quote('completed_at')} {finished}"
+        )
 
     def _kept_anew(self) -> str:
         """Give a key that has lived for long a whole retention, so that it can replay."""
@@ -268,12 +271,21 @@ class PostgresStatements(Statements):
             f"ON CONFLICT DO NOTHING) SELECT * FROM found"
         )
 
-    def _as_seen(self) -> str:
+    def _as_seen(self, *, expired: bool = False) -> str:
         id_ = self.quote("id")
-        free = (
-            f"SELECT {id_} FROM {self.key} WHERE {super()._as_seen()} FOR NO KEY UPDATE SKIP LOCKED"
-        )
+        seen = super()._as_seen(expired=expired)
+        free = f"SELECT {id_} FROM {self.key} WHERE {seen} FOR NO KEY UPDATE SKIP LOCKED"
         return f"{id_} = ({free}) AND {_UNFLUSHED}"
+
+    def _take_over(self, *, expired: bool) -> str:
+        taken = f"{super()._take_over(expired=expired)} RETURNING {self.quote('id')}"
+        if not expired:
+            return taken
+        return (
+            f"WITH taken AS ({taken}), forgotten AS (DELETE FROM {self.tallies} "
+            f"WHERE {self.quote('key_id')} = (SELECT {self.quote('id')} FROM taken)) "
+            f"SELECT {self.quote('id')} FROM taken"
+        )
 
     def _tally(self, kind: str) -> str:
         columns, values = self._counted(kind, never="NULL::timestamptz")

@@ -9,6 +9,7 @@ leaves nothing to clean up, and its key is free at once.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,6 +37,7 @@ __all__ = ["Store"]
 logger = logging.getLogger("django_idempotency")
 
 _NO_SAVEPOINT = 1305
+_MOMENT = 0.02  # seconds; to take a key over takes a tenth of that
 ATTEMPTS_TO_CLAIM = 3  # passes after a serialization failure, before a request is turned away
 
 _ENCLOSED = (
@@ -93,7 +95,7 @@ class Store:
         if seen.busy:
             return seen
         if self.is_free(seen):
-            return self._take_over()
+            return self._take_over(seen)
         return self._begin_again(seen) if seen.response is None else seen
 
     def _refuse_too_many(self) -> None:
@@ -120,9 +122,7 @@ class Store:
         """Begin another execution of this very request, which nobody has finished."""
         begun, limit = seen.attempt.number, self.request.max_crashes
         exhausted = begun >= limit and begun - self.rows.accounted() >= limit
-        # MySQL updates no row that it cannot lock without waiting, unless it is locked before.
-        features = self.rows.connection.features
-        if not exhausted and (self.rows.sql.compound or not features.has_select_for_update):
+        if not exhausted and self._updates_at_once:
             return self.rows.begin_again(seen)
         with self._transaction():
             found = self.rows.lock()
@@ -132,22 +132,35 @@ class Store:
                 return found
             return replace(found, exhausted=True) if exhausted else self.rows.begin_again(found)
 
-    def _take_over(self) -> KeyRecord:
-        """Give a free key to this request, unless another was quicker."""
+    def _take_over(self, seen: KeyRecord) -> KeyRecord:
+        """Give a free key to this request, unless another was quicker.
+
+        A key that is locked belongs to a request that runs, or is being taken over at this very
+        moment, perhaps by a twin. A second look tells them apart: nobody may hear from his own
+        twin that the key belongs to another request.
+        """
+        found = self._taken_over(seen)
+        if self.is_free(found) and found.attempt == seen.attempt:
+            time.sleep(_MOMENT)
+            found = self._taken_over(seen)
+        if found.expired and self.is_free(found):
+            return KeyRecord(attempt=found.attempt, busy=True)  # whose it will be, nobody knows
+        return found
+
+    def _taken_over(self, seen: KeyRecord) -> KeyRecord:
+        if self._updates_at_once:
+            return self.rows.take_over(seen)
         with self._transaction():
             found = self.rows.lock()
             if found is None:
                 return self.rows.held()
-            if not self.is_free(found):
-                return found
-            attempt = Attempt(
-                # Workers that died did so for the other request: MAX_CRASHES begins anew.
-                number=1 if found.expired else self.rows.accounted() + 1,
-                # An outbound key must not outlive the request it was made for.
-                seed=self.request.seed,
-            )
-            self.rows.take_over(attempt, renewed=found.response is not None)
-        return KeyRecord(attempt=attempt, ours=True)
+            return self.rows.take_over(found) if self.is_free(found) else found
+
+    @property
+    def _updates_at_once(self) -> bool:
+        """MySQL updates no row that it cannot lock without waiting, unless it is locked before."""
+        features = self.rows.connection.features
+        return self.rows.sql.compound or not features.has_select_for_update
 
     # -- around the view
 

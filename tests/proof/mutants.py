@@ -7,6 +7,7 @@ from dataclasses import dataclass
 __all__ = ["LOCKS", "TRANSACTION", "C", "Mutant", "mutant"]
 
 C = "tests/conformance/"
+T = "tests/proof/test_take_overs.py::"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,34 +201,40 @@ LOCKS = (
     mutant(
         "begin again without its compare-and-set",
         "tests/proof/test_model_races.py::test_of_twins_that_begin_again_one_is_counted",
-        ("sql.py", "AND {attempts} = %s AND {completed} IS NULL", "AND {attempts} <> -(%s)"),
+        ("sql.py", "AND {attempts} = %s AND {seed}", "AND {attempts} <> -(%s) AND {seed}"),
     ),
     mutant(
-        "take-over without the lock",
+        "take-over waits for the lock",
         C + "test_mismatch.py::test_m15_a_mismatch_is_told_while_the_first_is_in_flight[/apiview/]",
-        (
-            "store.py",
-            "            found = self.rows.lock()\n"
-            "            if found is None:\n"
-            "                return self.rows.held()\n",
-            "            found = self.rows.look()\n"
-            "            if found is None:\n"
-            "                return self.rows.held()\n",
-        ),
+        ("sql.py", "WHERE {seen} FOR NO KEY UPDATE SKIP LOCKED", "WHERE {seen}"),
     ),
     mutant(
         "take-over of what completed meanwhile",
-        "tests/proof/test_model_races.py::test_nobody_takes_over_what_completed_meanwhile",
+        T + "test_nobody_takes_over_a_first_execution_that_completed_meanwhile",
         (
-            "store.py",
-            "            if not self.is_free(found):\n                return found\n",
-            "",
+            "sql.py",
+            'finished = "IS NOT NULL" if expired else "IS NULL"',
+            'finished = "IS NOT DISTINCT FROM completed_at"',
         ),
+    ),
+    mutant(
+        "take-over without a second look",
+        T + "test_who_meets_a_take_over_hears_whose_the_key_is_then",
+        ("store.py", "and found.attempt == seen.attempt:", "and False:"),
+    ),
+    mutant(
+        "an expired key that is held is refused for good",
+        T + "test_an_expired_key_that_is_held_is_in_flight",
+        ("store.py", "if found.expired and self.is_free(found):", "if False:"),
     ),
     mutant(
         "take-over keeps the outbound seed",
         "tests/proof/test_model_races.py::test_another_request_has_other_outbound_keys",
-        ("store.py", "                seed=self.request.seed,\n", "seed=found.attempt.seed,\n"),
+        (
+            "rows.py",
+            "*(self._uuid(request.seed), number,",
+            "*(self._uuid(seen.attempt.seed), number,",
+        ),
     ),
     mutant(
         "no patience with who only looks",

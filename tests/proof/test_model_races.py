@@ -9,7 +9,6 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,23 +39,6 @@ def fail(request: Any, order: Order) -> None:
 
 def usual(request: Any, order: Order) -> None:
     """The view's own 201."""
-
-
-@pytest.fixture
-def before(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Call something before the first request takes a step; nobody stops the requests in it."""
-
-    def put(owner: Any, step: str, *acts: Callable[[], Any]) -> None:
-        usual_step, left = getattr(owner, step), list(acts)
-
-        def stopped(self: Any, *args: Any) -> Any:
-            if left:
-                left.pop(0)()
-            return usual_step(self, *args)
-
-        monkeypatch.setattr(owner, step, stopped)
-
-    return put
 
 
 @ways
