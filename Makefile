@@ -9,7 +9,7 @@ PYTEST ?= -n 2 --dist worksteal
 # What a database, a Django or a Python may change.
 ON_DATABASES := tests/conformance tests/test_databases.py tests/test_races.py tests/test_traps.py \
   tests/test_traps_outer.py tests/test_models.py tests/test_purge.py tests/test_trace.py \
-  tests/test_quota.py tests/proof/test_storms.py tests/proof/test_model_races.py
+  tests/test_quota.py tests/proof/test_take_overs.py tests/proof/test_storms.py tests/proof/test_model_races.py
 
 # `make test PYTHON=python3.13` runs everything on that Python.
 ifneq ($(origin PYTHON),file)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from django_idempotency import store
@@ -110,6 +110,8 @@ def test_who_meets_a_take_over_hears_whose_the_key_is_then(
         assert second_look.awaited.wait(PATIENCE)
     second_look.allowed.set()
 
+    if connection.vendor == "mysql":
+        status = 201  # it asks for the lock again, and nobody runs what has been taken over
     assert rival.answer().status_code == status
 
 
