@@ -1,4 +1,4 @@
-"""How quick the admin is on a large table: one million keys, two million events.
+"""How quick the admin is on a large table: one million keys and two million events, or more.
 
 Starts a private PostgreSQL, fills it, asks for each page with Django's test client, signed in,
 and prints the milliseconds of the whole request and the plans of the slowest page.
@@ -26,7 +26,7 @@ ROUNDS = 5
 # A million rows do not fit into the 128 MB that PostgreSQL takes unless told otherwise.
 SETTINGS = {"shared_buffers": "512MB", "work_mem": "16MB", "max_wal_size": "4GB"}
 
-# Keys spread over 30 days, the newest just now; 1 in 200 is unfinished, 1 in 20 a 4xx. The id
+# Keys spread over some days, the newest just now; 1 in 200 is unfinished, 1 in 20 a 4xx. The id
 # is made as key_id() makes it, so that search by key finds them.
 KEYS = """
 INSERT INTO django_idempotency_idempotencykey (
@@ -45,7 +45,7 @@ SELECT
   CASE WHEN done THEN convert_to('{"id": ' || n || ', "amount": 1250, "note": "'
     || repeat('x', 200) || '"}', 'UTF8') END
 FROM (SELECT n, n % 200 <> 7 AS done,
-  now() - (interval '30 days' * ({keys} - n) / {keys}) AS at,
+  now() - (interval '{days} days' * ({keys} - n) / {keys}) AS at,
   'user:' || (power(n % 997, 2)::int % 5000) AS scope,
   'scale-' || n || '-' || md5(n::text) AS key,
   (ARRAY['/payments/', '/orders/', '/payments/' || n || '/refunds/'])[1 + n % 3] AS path,
@@ -53,7 +53,7 @@ FROM (SELECT n, n % 200 <> 7 AS done,
   FROM generate_series(1, {keys}) AS n) AS made
 CROSS JOIN LATERAL ({raw}) AS digests"""
 
-# Two events for each key in order, of the kinds in which they come: mostly replays.
+# Some events for each key in order, of the kinds in which they come: mostly replays.
 EVENTS = """
 INSERT INTO django_idempotency_keyevent (
   key_id, kind, at, status, duration_ms, method, path, remote_addr, user_agent, request_id,
@@ -63,8 +63,10 @@ SELECT id, kind, created_at + interval '2 seconds' * (1 + i), 201, 3, method, pa
   CASE WHEN kind = 'conflict' THEN '{"amount": "changed"}' ELSE '' END, ''
 FROM (SELECT k.*, i, (ARRAY['replayed', 'replayed', 'in_flight', 'replayed', 'replayed',
     'conflict', 'replayed', 'failed', 'replayed', 'replayed'])
-    [1 + (row_number() OVER (ORDER BY created_at)) % 10] AS kind
-  FROM django_idempotency_idempotencykey k CROSS JOIN generate_series(0, {each}) AS i) AS made"""
+    [1 + ({each} * (number - 1) + number + i) % 10] AS kind
+  FROM django_idempotency_idempotencykey k
+  CROSS JOIN LATERAL (SELECT substring(request_id FROM 5)::bigint AS number) AS numbered
+  CROSS JOIN generate_series(0, {each}) AS i) AS made"""
 
 TALLIES = """
 INSERT INTO django_idempotency_keytally (
@@ -89,24 +91,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.admin_scale", description=__doc__)
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--events", type=int, default=2, help="a key")
+    parser.add_argument("--days", type=float, default=30, help="that the keys are spread over")
     options = parser.parse_args()
     with Cluster(SETTINGS) as cluster:
         os.environ["DATABASE_URL"] = cluster.url
         os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.admin_settings"
         django.setup()
         call_command("migrate", verbosity=0)
-        fill(keys=options.keys, events=options.events)
+        fill(keys=options.keys, events=options.events, days=options.days)
         measure(list(pages(options.keys)))
 
 
-def fill(*, keys: int, events: int) -> None:
+def fill(*, keys: int, events: int, days: float) -> None:
     from django.db import connection
 
     began = time.perf_counter()
     with connection.cursor() as cursor:
         for statement in (KEYS, EVENTS, TALLIES):
             text = statement.replace("{keys}", str(keys)).replace("{each}", str(events - 1))
-            text = text.replace("{id}", ID).replace("{raw}", RAW)
+            text = text.replace("{id}", ID).replace("{raw}", RAW).replace("{days}", str(days))
             cursor.execute(text)
         cursor.execute("VACUUM ANALYZE")
     say(f"{keys:,} keys, {keys * events:,} events in {time.perf_counter() - began:.0f} s")
@@ -155,7 +158,10 @@ def pages(keys: int) -> Iterator[Page]:
     for name, query in queries.items():
         yield Page(name, base + query)
     yield Page("one key", reverse("admin:django_idempotency_idempotencykey_change", args=[key.pk]))
-    yield Page("overview", reverse("admin:django_idempotency_idempotencykey_overview"))
+    overview = reverse("admin:django_idempotency_idempotencykey_overview")
+    yield Page("overview", overview)
+    for period in ("24h", "7d"):
+        yield Page(f"overview, {period}", f"{overview}?period={period}")
 
 
 def measure(asked: list[Page]) -> None:

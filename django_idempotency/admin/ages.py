@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +11,7 @@ from django.db.models.functions import RowNumber
 
 from django_idempotency.protocol import Outcome
 
+from .estimates import SAMPLED, below, share_for
 from .period import Period
 from .source import Rows, Source, bar_number, within
 
@@ -39,7 +39,9 @@ def replay_ages(source: Source, period: Period, replays: int) -> Ages:
     rows = within(source.events, "at", period.start, period.end)
     rows = rows.filter(kind=Outcome.REPLAYED.value)
     if replays > SAMPLE:
-        rows = rows.filter(key__lt=_bound(SAMPLE / replays))
+        # No more events than that, even if few of them are replays of the period.
+        share = min(SAMPLE / replays, share_for(source.events, "key", SAMPLED))
+        rows = rows.filter(key__lt=below(share))
     age = ExpressionWrapper(F("at") - F("key__created_at"), output_field=DurationField())
     rows = rows.annotate(age=age, bar=bar_number("at", period))
     by_bar = _percentiles(rows, partition_by=[F("bar")])
@@ -72,13 +74,3 @@ def _percentiles(
         found.setdefault(bar if partition_by else None, []).append(max(age, timedelta(0)))
     # One row is both where there is only one, and the median comes first.
     return {bar: (ages[0], ages[-1]) for bar, ages in found.items()}
-
-
-def _bound(share: float) -> uuid.UUID:
-    """The key id that ``share`` of all keys are below: ids are digests, so any are as good.
-
-    The same two bytes throughout, because MariaDB compares the last group first, and the marks
-    of a random UUID, because it compares nothing with what is none.
-    """
-    part = min(max(round(share * 0x10000), 1), 0xFFFF)
-    return uuid.UUID(bytes=part.to_bytes(2, "big") * 8, version=4)

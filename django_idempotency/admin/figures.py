@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,11 +13,24 @@ from django.utils.translation import gettext as _
 from django_idempotency.protocol import Outcome
 
 from .charts import Scale, Series, linear_scale, lines, log_scale, stacked_bars
+from .estimates import rounded
 from .period import Period
 from .reports import OUTCOMES, Overview
 from .spelling import duration
 
-__all__ = ["Figure", "age", "age_figure", "conflict_figure", "number", "percent", "traffic_figure"]
+__all__ = [
+    "Figure",
+    "about",
+    "age",
+    "age_figure",
+    "conflict_figure",
+    "estimated_number",
+    "number",
+    "percent",
+    "traffic_figure",
+]
+
+Speller = Callable[[float], str]
 
 _FEW_LABELS = 7  # of a chart that has half the page
 _MANY_LABELS = 14
@@ -51,7 +64,9 @@ def traffic_figure(overview: Overview, period: Period) -> Figure:
     bars = overview.traffic.bars
     series = [Series(f"idem-c-{one.value}", names[one], bars[one]) for one in OUTCOMES]
     sums = [sum(column) for column in zip(*bars.values(), strict=True)]
-    figure = _figure(title, series, period, linear_scale(max(sums), number), _MANY_LABELS)
+    spell = [_speller(one in overview.traffic.estimated) for one in OUTCOMES]
+    scale = linear_scale(max(sums), number)
+    figure = _figure(title, series, period, scale, _MANY_LABELS, spell)
     note = ""
     if not overview.dated:
         note = _(
@@ -63,7 +78,11 @@ def traffic_figure(overview: Overview, period: Period) -> Figure:
         chart=figure,
         legend=tuple((entry.css, entry.name) for entry in series),
         head=(_("From"), *(entry.name for entry in series), _("Together")),
-        rows=_rows(period, [*(bars[one] for one in OUTCOMES), sums]),
+        rows=_rows(
+            period,
+            [*(bars[one] for one in OUTCOMES), sums],
+            [*spell, _speller(bool(overview.traffic.estimated))],
+        ),
         note=note,
     )
 
@@ -72,11 +91,13 @@ def conflict_figure(overview: Overview, period: Period) -> Figure:
     """Refused reuses alone, which disappear among the rest."""
     title, values = _("Conflicts over time"), overview.traffic.bars[Outcome.CONFLICT]
     series = [Series("idem-c-conflict", _("Conflicts"), values)]
+    spell = [_speller(Outcome.CONFLICT in overview.traffic.estimated)]
+    scale = linear_scale(max(values), number)
     return Figure(
         title=title,
-        chart=_figure(title, series, period, linear_scale(max(values), number), _FEW_LABELS),
+        chart=_figure(title, series, period, scale, _FEW_LABELS, spell),
         head=(_("From"), _("Conflicts")),
-        rows=_rows(period, [values]),
+        rows=_rows(period, [values], spell),
     )
 
 
@@ -116,25 +137,48 @@ def number(value: float) -> str:
     return number_format(value, force_grouping=True)
 
 
+def about(figure: str) -> str:
+    """A figure that was not counted."""
+    return _("\N{ALMOST EQUAL TO}\N{NO-BREAK SPACE}%(figure)s") % {"figure": figure}
+
+
+def estimated_number(value: float) -> str:
+    """In no more digits than an estimate has, also if it is a sum of estimates."""
+    return about(number(rounded(value)))
+
+
 def percent(part: int, whole: int) -> str:
     share = round(100 * part / whole, 1) if whole else 0  # number_format() does not round
     return _("%(number)s\N{NO-BREAK SPACE}%%") % {"number": number_format(share, decimal_pos=1)}
 
 
+def _speller(estimated: bool) -> Speller:
+    return estimated_number if estimated else number
+
+
 def _figure(
-    title: str, series: Sequence[Series], period: Period, scale: Scale, most_labels: int
+    title: str,
+    series: Sequence[Series],
+    period: Period,
+    scale: Scale,
+    most_labels: int,
+    spellers: Sequence[Speller],
 ) -> SafeString:
+    columns = tuple(zip(series, spellers, strict=True))
     titles = [
-        "\n".join([when, *(f"{entry.name}: {number(entry.values[bar] or 0)}" for entry in series)])
+        "\n".join([when, *(f"{one.name}: {spell(one.values[bar] or 0)}" for one, spell in columns)])
         for bar, when in enumerate(_moments(period))
     ]
     return stacked_bars(title, _labels(period), titles, series, scale, most_labels=most_labels)
 
 
 def _rows(
-    period: Period, columns: Sequence[Sequence[int]]
+    period: Period, columns: Sequence[Sequence[int]], spellers: Sequence[Speller]
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    cells = (tuple(number(value) for value in row) for row in zip(*columns, strict=True))
+    cells = (
+        tuple(spell(value) for spell, value in zip(spellers, row, strict=True))
+        for row in zip(*columns, strict=True)
+    )
     return tuple(zip(_moments(period), cells, strict=True))
 
 

@@ -25,7 +25,7 @@ from .figures import age_figure, conflict_figure, number, percent, traffic_figur
 from .period import Period, parse_period
 from .reports import Overview, Source, overview, tiles
 from .spelling import age as ago
-from .tiles import list_tiles, overview_tiles
+from .tiles import list_note, list_tiles, overview_tiles
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -99,7 +99,10 @@ class OverviewMixin(_Base):
     def tiles_context(self, request: HttpRequest) -> dict[str, object]:
         """What ``_tiles.html`` needs to stand above the list of keys."""
         found = tiles(self._source(request), datetime.now(UTC))
-        return {"tiles": list_tiles(found, self._url("overview"))}
+        return {
+            "tiles": list_tiles(found, self._url("overview")),
+            "tiles_note": list_note(found),
+        }
 
     def _source(self, request: HttpRequest) -> Source:
         return Source.of(self.get_queryset(request))  # type: ignore[arg-type]
@@ -185,7 +188,21 @@ def _notes(found: Overview, period: Period) -> list[str]:
     notes = []
     if not period.understood:
         notes.append(_("That period makes no sense; these are the last 14 days."))
-    if found.overused_keys:
+    if found.traffic.estimated:
+        notes.append(
+            _(
+                "Numbers with \N{ALMOST EQUAL TO} and their bars are estimated from some of the "
+                "keys: there are too many to count."
+            )
+        )
+    if found.overused_keys is None:
+        notes.append(
+            _(
+                "A key that has been used very often has uses that are not recorded with their "
+                "time; the charts miss them. There are too many keys to say how many these are."
+            )
+        )
+    elif found.overused_keys:
         notes.append(
             ngettext(
                 "%(number)s key has been used so often that not every use is recorded with its "

@@ -1,8 +1,9 @@
 """The figures of the admin: counted in SQL, handed out as plain values.
 
 Made for tables of millions of rows. Keys and events are counted bar by bar, each a range
-of an index that the database need not leave; what no index knows is read once, or from a
-sample that says so.
+of an index that the database need not leave. Nothing counts all rows, however many they
+are: the figures above the list stop at a bound, the overview estimates from a sample, and
+both say so.
 """
 
 from __future__ import annotations
@@ -20,9 +21,19 @@ from django_idempotency.rows import EVENTS_PER_KIND
 
 from .ages import Ages, replay_ages
 from .conflicts import Conflict, Leaders, latest_conflicts, leaders
-from .period import Period, last_day
-from .source import Source, bar_number, counts, counts_in_one_pass, within
-from .states import in_progress
+from .estimates import (
+    SAMPLED,
+    Bars,
+    bars,
+    below,
+    estimate,
+    estimates,
+    one_pass,
+    share_for,
+)
+from .period import Period, for_database, last_day
+from .source import Source, bar_number, goes_beyond, newest, up_to, within
+from .states import IN_PROGRESS_FOR, in_progress
 
 __all__ = ["OUTCOMES", "Day", "Overview", "Source", "Tiles", "Traffic", "overview", "tiles"]
 
@@ -40,7 +51,11 @@ _COUNTERS = {
     Outcome.CONFLICT: "conflict_count",
     Outcome.FAILED: "failure_count",
 }
+_COUNTED = 50_000  # rows of a sort, above the list: as many keys as its filters look through
 _SPARK_DAYS = 14
+_SPARK_SAMPLED = 10_000  # rows: 3 % of a small picture's height, read with every list
+_TALLIES_SUMMED = 10_000  # looked up key by key; of more, the database would read the table
+_TALLIES_LOOKED_THROUGH = 200_000  # for those of the keys with very many uses, in no order
 _PAST_DAYS_KEPT = 32  # results: databases and time zones of the people who look
 
 
@@ -51,6 +66,7 @@ class Day:
     start: datetime
     keys: int  # first seen on it
     conflicts: int
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +78,7 @@ class Tiles:
     conflicts: int
     in_progress: int  # keys
     unfinished: int  # keys
+    more: frozenset[str]  # names of the figures above that may be higher: counting stopped there
     days: tuple[Day, ...]
 
 
@@ -73,6 +90,7 @@ class Traffic:
     """
 
     bars: dict[Outcome, tuple[int, ...]]
+    estimated: frozenset[Outcome] = frozenset()  # from a sample; the others are counted
 
     def of(self, outcome: Outcome) -> int:
         return sum(self.bars[outcome])
@@ -91,17 +109,24 @@ class Overview:
     leaders: Leaders
     latest: tuple[Conflict, ...]
     dated: bool  # False: uses have no time of their own, they count at their key's first sight
-    overused_keys: int  # keys with more uses of a kind than there are events: charts lack some
+    # Keys with more uses of a kind than there are events: charts lack some. None: not counted.
+    overused_keys: int | None
 
 
 def tiles(source: Source, now: datetime) -> Tiles:
-    """The figures above the list of keys."""
+    """The figures above the list of keys. Where there are more rows, the newest are counted."""
     start = last_day(now).start
-    keys = within(source.keys, "created_at", start, None).aggregate(
-        seen=Count("pk"), executed=Count("completed_at")
-    )
-    running = source.keys.filter(in_progress()).count()
-    uses = _uses_since(source, start)
+    latest, cut = newest(source.keys, "created_at", start, _COUNTED)
+    keys = latest.aggregate(seen=Count("pk"), executed=Count("completed_at"))
+    running = latest.filter(in_progress()).count()
+    uses, more_uses = _uses_since(source, start)
+    more = {
+        "requests": cut is not None or any(more_uses.values()),
+        "replayed": more_uses[Outcome.REPLAYED],
+        "conflicts": more_uses[Outcome.CONFLICT],
+        "in_progress": cut is not None and cut >= for_database(now - IN_PROGRESS_FOR),
+        "unfinished": cut is not None,
+    }
     return Tiles(
         requests=keys["executed"] + sum(uses.values()),
         replayed=uses[Outcome.REPLAYED],
@@ -109,6 +134,7 @@ def tiles(source: Source, now: datetime) -> Tiles:
         in_progress=running,
         # Keys go on completing between the two statements.
         unfinished=max(keys["seen"] - keys["executed"] - running, 0),
+        more=frozenset(name for name, stopped in more.items() if stopped),
         days=_spark(source, now),
     )
 
@@ -126,43 +152,74 @@ def overview(source: Source, period: Period) -> Overview:
 
 
 def _traffic(source: Source, period: Period) -> Traffic:
-    (seen,) = counts([source.keys], "created_at", period)
-    pending = counts_in_one_pass(source.keys.unfinished(), "created_at", period)
-    # Keys go on completing between the two statements.
-    executed = tuple(max(all_ - rest, 0) for all_, rest in zip(seen, pending, strict=True))
-    uses = _dated_uses(source, period) if source.dated else _tallied_uses(source, period)
-    return Traffic({Outcome.EXECUTED: executed} | uses)
+    keys = source.keys.completed()
+    if goes_beyond(source.keys, "created_at", period):
+        (executed,) = estimates(keys, "created_at", "pk", period)
+    else:
+        executed = one_pass(keys, "created_at", period)
+    uses = _dated_uses if source.dated else _tallied_uses
+    found = {Outcome.EXECUTED: executed} | uses(source, period)
+    return Traffic(
+        {outcome: one.values for outcome, one in found.items()},
+        frozenset(outcome for outcome, one in found.items() if one.estimated),
+    )
 
 
-def _dated_uses(source: Source, period: Period) -> dict[Outcome, tuple[int, ...]]:
-    of_kinds = [source.events.filter(kind=kind.value) for kind in _COUNTERS]
-    return dict(zip(_COUNTERS, counts(of_kinds, "at", period), strict=True))
+def _dated_uses(source: Source, period: Period) -> dict[Outcome, Bars]:
+    kinds = [kind.value for kind in _COUNTERS]
+    return dict(zip(_COUNTERS, bars(source.events, "at", "key", period, kinds=kinds), strict=True))
 
 
-def _tallied_uses(source: Source, period: Period) -> dict[Outcome, tuple[int, ...]]:
+def _tallied_uses(source: Source, period: Period, sampled: int = SAMPLED) -> dict[Outcome, Bars]:
     """Without events: every use of a key at the time the key was first seen."""
+    many = goes_beyond(source.keys, "created_at", period)
+    if many:
+        share = share_for(source.tallies, "key", sampled)
+        rows = source.tallies.filter(key__lt=below(share))
+    else:
+        share = 1
+        rows = within(source.tallies, "key__created_at", period.start, period.end)
     found = {
         row["bar"]: row
-        for row in within(source.tallies, "key__created_at", period.start, period.end)
-        .values(bar=bar_number("key__created_at", period))
-        .annotate(**{counter: Sum(counter) for counter in _COUNTERS.values()})
+        for row in rows.values(bar=bar_number("key__created_at", period)).annotate(
+            **{counter: Sum(counter) for counter in _COUNTERS.values()}
+        )
     }
     nothing = dict.fromkeys(_COUNTERS.values(), 0)
-    rows = [found.get(bar, nothing) for bar in range(len(period.bars))]
-    return {kind: tuple(row[counter] for row in rows) for kind, counter in _COUNTERS.items()}
+    sums = [found.get(bar, nothing) for bar in range(len(period.bars))]
+    return {
+        kind: Bars(
+            tuple(estimate(row[counter], share) if many else row[counter] for row in sums), many
+        )
+        for kind, counter in _COUNTERS.items()
+    }
 
 
-def _uses_since(source: Source, start: datetime) -> dict[Outcome, int]:
+def _uses_since(source: Source, start: datetime) -> tuple[dict[Outcome, int], dict[Outcome, bool]]:
+    """How many of each kind, and whether there are more that were not counted."""
     if source.dated:
-        rows = within(source.events, "at", start, None).filter(kind__in=list(_COUNTERS))
-        found = dict(rows.values("kind").annotate(rows=Count("*")).values_list("kind", "rows"))
-        return {kind: found.get(kind.value, 0) for kind in _COUNTERS}
+        recent = within(source.events, "at", start, None)
+        found = {
+            kind: up_to(_COUNTED + 1, recent.filter(kind=kind.value), "at") for kind in _COUNTERS
+        }
+        return (
+            {kind: min(rows, _COUNTED) for kind, rows in found.items()},
+            {kind: rows > _COUNTED for kind, rows in found.items()},
+        )
+    _latest, cut = newest(source.keys, "created_at", start, _TALLIES_SUMMED)
     rows = within(source.tallies, "key__created_at", start, None)
+    if cut is not None:
+        rows = rows.filter(key__created_at__gt=cut)
     sums = rows.aggregate(**{counter: Sum(counter) for counter in _COUNTERS.values()})
-    return {kind: sums[counter] or 0 for kind, counter in _COUNTERS.items()}
+    return (
+        {kind: sums[counter] or 0 for kind, counter in _COUNTERS.items()},
+        dict.fromkeys(_COUNTERS, cut is not None),
+    )
 
 
-def _overused_keys(source: Source) -> int:
+def _overused_keys(source: Source) -> int | None:
+    if source.tallies[: _TALLIES_LOOKED_THROUGH + 1].count() > _TALLIES_LOOKED_THROUGH:
+        return None
     overused = Q()
     for counter in _COUNTERS.values():
         overused |= Q(**{f"{counter}__gt": EVENTS_PER_KIND})
@@ -188,14 +245,18 @@ def _past_days(alias: str, edges: tuple[datetime, ...], hour: datetime) -> tuple
 
 def _days(source: Source, edges: tuple[datetime, ...]) -> tuple[Day, ...]:
     period = Period(name="days", edges=edges, by_hour=False)
-    (keys,) = counts([source.keys], "created_at", period)
-    uses = _dated_conflicts if source.dated else _tallied_conflicts
-    return tuple(Day(*bar) for bar in zip(edges[:-1], keys, uses(source, period), strict=True))
+    (keys,) = bars(source.keys, "created_at", "pk", period, sampled=_SPARK_SAMPLED)
+    conflicts = (_dated_conflicts if source.dated else _tallied_conflicts)(source, period)
+    estimated = keys.estimated or conflicts.estimated
+    columns = (edges[:-1], keys.values, conflicts.values)
+    return tuple(Day(*bar, estimated) for bar in zip(*columns, strict=True))
 
 
-def _dated_conflicts(source: Source, period: Period) -> tuple[int, ...]:
-    return counts([source.events.filter(kind=Outcome.CONFLICT.value)], "at", period)[0]
+def _dated_conflicts(source: Source, period: Period) -> Bars:
+    conflicts = [Outcome.CONFLICT.value]
+    (found,) = bars(source.events, "at", "key", period, sampled=_SPARK_SAMPLED, kinds=conflicts)
+    return found
 
 
-def _tallied_conflicts(source: Source, period: Period) -> tuple[int, ...]:
-    return _tallied_uses(source, period)[Outcome.CONFLICT]
+def _tallied_conflicts(source: Source, period: Period) -> Bars:
+    return _tallied_uses(source, period, _SPARK_SAMPLED)[Outcome.CONFLICT]

@@ -14,9 +14,20 @@ from django_idempotency.models import IdempotencyKey, IdempotencyKeyQuerySet, Ke
 
 from .period import Period, for_database
 
-__all__ = ["Rows", "Source", "bar_number", "counts", "counts_in_one_pass", "within"]
+__all__ = [
+    "BOUND",
+    "Rows",
+    "Source",
+    "bar_number",
+    "counts",
+    "goes_beyond",
+    "newest",
+    "up_to",
+    "within",
+]
 
 Rows = QuerySet[Any, Any]
+BOUND = 100_000  # rows of a sort that are counted; of more, figures are estimated
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +61,28 @@ def within(rows: Rows, column: str, start: datetime, end: datetime | None) -> Ro
     return rows if end is None else rows.filter(**{f"{column}__lt": for_database(end)})
 
 
+def newest(rows: Rows, column: str, start: datetime, most: int) -> tuple[Rows, Any]:
+    """The rows since ``start`` and None; or the newest ``most``, and what they are newer than."""
+    since = within(rows, column, start, None)
+    cut = since.order_by(f"-{column}").values_list(column, flat=True)[most : most + 1].first()
+    return (since if cut is None else since.filter(**{f"{column}__gt": cut})), cut
+
+
+def goes_beyond(rows: Rows, column: str, period: Period) -> bool:
+    """Whether a period has more than ``BOUND`` rows."""
+    return up_to(BOUND + 1, within(rows, column, period.start, period.end), column) > BOUND
+
+
+def up_to(most: int, rows: Rows, column: str) -> int:
+    """How many rows there are, or ``most``. Only the index of a column is read."""
+    return rows.order_by().values(column)[:most].count()
+
+
 def bar_number(column: str, period: Period) -> Case:
-    """The number of the bar that a row within the period belongs to."""
-    ends = enumerate(period.edges[1:-1])
-    whens = (When(**{f"{column}__lt": for_database(end)}, then=Value(bar)) for bar, end in ends)
-    return Case(*whens, default=Value(len(period.bars) - 1), output_field=IntegerField())
+    """The number of the bar that a row belongs to; -1 before the period, or one too many after."""
+    edges = enumerate(period.edges, start=-1)
+    whens = (When(**{f"{column}__lt": for_database(edge)}, then=Value(bar)) for bar, edge in edges)
+    return Case(*whens, default=Value(len(period.bars)), output_field=IntegerField())
 
 
 def counts(sorts: Sequence[Rows], column: str, period: Period) -> list[tuple[int, ...]]:
@@ -75,14 +103,3 @@ def counts(sorts: Sequence[Rows], column: str, period: Period) -> list[tuple[int
     found = {row["place"]: row["rows"] for row in union.order_by()}
     flat = [found.get(place, 0) for place in range(len(parts))]
     return [tuple(flat[start : start + size]) for start in range(0, len(flat), size)]
-
-
-def counts_in_one_pass(rows: Rows, column: str, period: Period) -> tuple[int, ...]:
-    """The same for few rows that no index finds: the table is read once."""
-    found = dict(
-        within(rows, column, period.start, period.end)
-        .values(bar=bar_number(column, period))
-        .annotate(rows=Count("*"))
-        .values_list("bar", "rows")
-    )
-    return tuple(found.get(bar, 0) for bar in range(len(period.bars)))

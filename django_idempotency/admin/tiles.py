@@ -13,10 +13,10 @@ from django.utils.translation import ngettext
 from django_idempotency.protocol import Outcome
 
 from .charts import Series, spark
-from .figures import age, number, percent
+from .figures import about, age, estimated_number, number, percent
 from .reports import Day, Overview, Tiles
 
-__all__ = ["Tile", "list_tiles", "overview_tiles"]
+__all__ = ["Tile", "list_note", "list_tiles", "overview_tiles"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,33 +36,33 @@ def list_tiles(found: Tiles, overview_url: str) -> list[Tile]:
     return [
         Tile(
             label=_("Keyed requests"),
-            value=number(found.requests),
+            value=_counted(found, "requests"),
             hint=_("last 24 hours"),
             url="?since=24h",
         ),
         Tile(
             label=_("Replays served"),
-            value=number(found.replayed),
+            value=_counted(found, "replayed"),
             hint=_("not executed twice"),
             css="idem-t-replayed",
             url="?replayed=yes&since=24h",
         ),
         Tile(
             label=_("Conflicts refused"),
-            value=number(found.conflicts),
+            value=_counted(found, "conflicts"),
             hint=_("same key, other request"),
             css="idem-t-conflict" if found.conflicts else "",
             url="?conflicts=yes",  # also of keys that were first seen before
         ),
         Tile(
             label=_("In progress"),
-            value=number(found.in_progress),
+            value=_counted(found, "in_progress"),
             hint=_("right now"),
             url="?state=in_progress",
         ),
         Tile(
             label=_("Unfinished"),
-            value=number(found.unfinished),
+            value=_counted(found, "unfinished"),
             hint=_("free for the next retry"),
             css="idem-t-in_flight" if found.unfinished else "",
             url="?state=unfinished&since=24h",
@@ -70,15 +70,33 @@ def list_tiles(found: Tiles, overview_url: str) -> list[Tile]:
         Tile(
             label=_("Overview"),
             value="",
-            hint=_("14 days in charts"),
+            hint=_("14 days in charts, estimated")
+            if any(day.estimated for day in found.days)
+            else _("14 days in charts"),
             url=overview_url,
             picture=_spark(found.days),
         ),
     ]
 
 
+def list_note(found: Tiles) -> str:
+    """What the plus of a figure means, where one has it."""
+    if not found.more:
+        return ""
+    return _("Figures with + are at least that high: only the newest keys and uses were counted.")
+
+
 def overview_tiles(found: Overview) -> list[Tile]:
     traffic, total = found.traffic, found.traffic.total
+
+    def figure(outcome: Outcome) -> str:
+        spell = estimated_number if outcome in traffic.estimated else number
+        return spell(traffic.of(outcome))
+
+    def share(outcome: Outcome) -> str:
+        part = percent(traffic.of(outcome), total)
+        return about(part) if traffic.estimated else part
+
     spelled = (
         (Outcome.REPLAYED, _("Replays served"), _("%(share)s, not executed twice")),
         (Outcome.CONFLICT, _("Conflicts refused"), _("%(share)s, same key, other request")),
@@ -88,15 +106,15 @@ def overview_tiles(found: Overview) -> list[Tile]:
     executed = traffic.of(Outcome.EXECUTED)
     first = Tile(
         label=_("Keyed requests"),
-        value=number(total),
+        value=estimated_number(total) if traffic.estimated else number(total),
         hint=ngettext("%(number)s executed", "%(number)s executed", executed)
-        % {"number": number(executed)},
+        % {"number": figure(Outcome.EXECUTED)},
     )
     others = [
         Tile(
             label=label,
-            value=number(traffic.of(outcome)),
-            hint=hint % {"share": percent(traffic.of(outcome), total)},
+            value=figure(outcome),
+            hint=hint % {"share": share(outcome)},
             css=f"idem-t-{outcome.value}" if traffic.of(outcome) else "",
         )
         for outcome, label, hint in spelled
@@ -109,6 +127,11 @@ def overview_tiles(found: Overview) -> list[Tile]:
         else _("since its key was first seen"),
     )
     return [first, *others, median]
+
+
+def _counted(found: Tiles, name: str) -> str:
+    spelled = number(getattr(found, name))
+    return _("%(number)s+") % {"number": spelled} if name in found.more else spelled
 
 
 def _spark(days: Sequence[Day]) -> SafeString:
