@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from django.utils.formats import date_format, number_format
 from django.utils.safestring import SafeString
@@ -27,6 +28,7 @@ __all__ = [
     "estimated_number",
     "number",
     "percent",
+    "short_estimate",
     "traffic_figure",
 ]
 
@@ -132,7 +134,7 @@ def age(span: timedelta | None) -> str:
     return "\N{EN DASH}" if span is None else duration(round(span.total_seconds() * 1000))
 
 
-def number(value: float) -> str:
+def number(value: float | Decimal) -> str:
     """With the separators of the reader's language, whatever the site's settings say."""
     return number_format(value, force_grouping=True)
 
@@ -145,6 +147,18 @@ def about(figure: str) -> str:
 def estimated_number(value: float) -> str:
     """In no more digits than an estimate has, also if it is a sum of estimates."""
     return about(number(rounded(value)))
+
+
+def short_estimate(value: float) -> str:
+    """The same in the width of a tile: 990 k, 6.96 M."""
+    value = rounded(value)
+    if value < 10_000:
+        return estimated_number(value)
+    if value < 1_000_000:
+        unit, spelled = 1_000, _("%(number)s\N{NO-BREAK SPACE}k")
+    else:
+        unit, spelled = 1_000_000, _("%(number)s\N{NO-BREAK SPACE}M")
+    return about(spelled % {"number": number(Decimal(value) / unit)})
 
 
 def percent(part: int, whole: int) -> str:

@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 from django_idempotency.protocol import Outcome
 
 from .charts import Series, spark
-from .figures import about, age, estimated_number, number, percent
+from .figures import about, age, number, percent, short_estimate
 from .reports import Day, Overview, Tiles
 
 __all__ = ["Tile", "list_note", "list_tiles", "overview_tiles"]
@@ -90,7 +90,7 @@ def overview_tiles(found: Overview) -> list[Tile]:
     traffic, total = found.traffic, found.traffic.total
 
     def figure(outcome: Outcome) -> str:
-        spell = estimated_number if outcome in traffic.estimated else number
+        spell = short_estimate if outcome in traffic.estimated else number
         return spell(traffic.of(outcome))
 
     def share(outcome: Outcome) -> str:
@@ -106,7 +106,7 @@ def overview_tiles(found: Overview) -> list[Tile]:
     executed = traffic.of(Outcome.EXECUTED)
     first = Tile(
         label=_("Keyed requests"),
-        value=estimated_number(total) if traffic.estimated else number(total),
+        value=short_estimate(total) if traffic.estimated else number(total),
         hint=ngettext("%(number)s executed", "%(number)s executed", executed)
         % {"number": figure(Outcome.EXECUTED)},
     )

@@ -12,6 +12,7 @@ import pytest
 from django.test import Client
 
 from django_idempotency.admin import estimates, reports, source
+from django_idempotency.admin.figures import short_estimate
 from django_idempotency.admin.period import parse_period
 from django_idempotency.admin.reports import Overview, Source, overview, tiles
 from django_idempotency.models import IdempotencyKey, KeyTally
@@ -198,6 +199,21 @@ def test_a_sample_is_as_large_as_the_table_demands() -> None:
 )
 def test_an_estimate_has_no_more_digits_than_it_knows(found: int, share: float, value: int) -> None:
     assert estimates.estimate(found, share) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "spelled"),
+    [
+        (8, "8"),
+        (9_940, "9,940"),
+        (12_345, "12.3 k"),
+        (990_000, "990 k"),
+        (6_960_000, "6.96 M"),
+        (20_000_000, "20 M"),
+    ],
+)
+def test_an_estimate_fits_its_tile(value: int, spelled: str) -> None:
+    assert short_estimate(value).replace("\N{NO-BREAK SPACE}", " ") == f"≈ {spelled}"
 
 
 def test_keys_with_very_many_uses_are_not_sought_in_a_large_table(
