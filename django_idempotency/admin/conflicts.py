@@ -15,11 +15,12 @@ from django_idempotency.protocol import Outcome
 
 from .documents import whole
 from .period import Period
-from .source import Rows, Source, within
+from .source import Rows, Source, up_to, within
 
 __all__ = ["Conflict", "Leader", "Leaders", "latest_conflicts", "leaders"]
 
 NEWEST = 5_000  # conflicts that the rankings look at: more say the same and take seconds
+NEWEST_KEYS = 10_000  # the same where conflicts are only counted, key by key
 _RANKED = 8
 _LATEST = 8
 
@@ -71,8 +72,15 @@ def leaders(source: Source, period: Period) -> Leaders:
         groups = rows.values(scope=F("key__scope"), route=F("key__route"))
         groups = groups.annotate(**figures, latest=Max("at"))
     else:
-        rows = within(source.tallies, "key__created_at", period.start, period.end)
-        rows = rows.filter(conflict_count__gt=0)
+        rows = source.tallies.filter(conflict_count__gt=0)
+        cut = None
+        if up_to(NEWEST + 1, rows, "conflict_count") > NEWEST:
+            keys = within(source.keys, "created_at", period.start, period.end)
+            times = keys.order_by("-created_at").values_list("created_at", flat=True)
+            cut = times[NEWEST_KEYS : NEWEST_KEYS + 1].first()
+        newest_only = cut is not None
+        rows = within(rows, "key__created_at", period.start, period.end)
+        rows = rows.filter(key__created_at__gt=cut) if newest_only else rows
         groups = rows.values(scope=F("key__scope"), route=F("key__route"))
         groups = groups.annotate(n=Sum("conflict_count"), keys=Count("*"))
     found = list(groups)

@@ -20,7 +20,7 @@ from django_idempotency.models import IdempotencyKey
 
 from .charts import bar
 from .clients import Client, clients_of
-from .conflicts import NEWEST, Conflict, Leader
+from .conflicts import NEWEST, NEWEST_KEYS, Conflict, Leader
 from .figures import age_figure, conflict_figure, number, percent, traffic_figure
 from .period import Period, parse_period
 from .reports import Overview, Source, overview, tiles
@@ -217,6 +217,9 @@ def _notes(found: Overview, period: Period) -> list[str]:
         notes.append(
             _("Clients and endpoints are ranked by the newest %(number)s conflicts of the period.")
             % {"number": number(NEWEST)}
+            if found.dated
+            else _("Clients and endpoints are ranked by the newest %(number)s keys of the period.")
+            % {"number": number(NEWEST_KEYS)}
         )
     return notes
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from django_idempotency.admin import estimates, reports, source
+from django_idempotency.admin import conflicts, estimates, reports, source
 from django_idempotency.admin.figures import short_estimate
 from django_idempotency.admin.period import parse_period
 from django_idempotency.admin.reports import Overview, Source, overview, tiles
@@ -171,6 +171,23 @@ def test_without_events_the_tallies_of_a_sample_are_summed(settings: Any) -> Non
 
     assert traffic.of(Outcome.REPLAYED) == traffic.of(Outcome.EXECUTED) == 8
     assert traffic.estimated == {*Outcome} & set(traffic.bars)
+
+
+def test_without_events_the_newest_keys_are_ranked(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the keys with conflicts are too many to look at; otherwise all are."""
+    settings.IDEMPOTENCY = {"AUDIT": "counts"}
+    monkeypatch.setattr(conflicts, "NEWEST_KEYS", 2)
+    for row in keys(4):
+        KeyTally.objects.create(key=row, conflict_count=1)
+    overview_page = f"{LIST}overview/"
+
+    assert (seen().leaders.conflicts, seen().leaders.newest_only) == (4, False)
+    assert "are ranked by" not in page(signed_in(VIEW), overview_page)
+    monkeypatch.setattr(conflicts, "NEWEST", 3)
+    assert (seen().leaders.conflicts, seen().leaders.newest_only) == (2, True)
+    assert "by the newest 10,000 keys" in page(signed_in(VIEW), overview_page)
 
 
 @pytest.mark.usefixtures("half")
