@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from django_idempotency.admin import conflicts, estimates, reports, source
+from django_idempotency.admin import ages, conflicts, estimates, reports, source
 from django_idempotency.admin.figures import short_estimate
 from django_idempotency.admin.period import parse_period
 from django_idempotency.admin.reports import Overview, Source, overview, tiles
@@ -171,6 +171,19 @@ def test_without_events_the_tallies_of_a_sample_are_summed(settings: Any) -> Non
 
     assert traffic.of(Outcome.REPLAYED) == traffic.of(Outcome.EXECUTED) == 8
     assert traffic.estimated == {*Outcome} & set(traffic.bars)
+
+
+def test_ages_of_a_short_period_are_not_sought_among_all_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Few of the table's events may be replays of the period, however many those are."""
+    monkeypatch.setattr(ages, "SAMPLE", 4)
+    monkeypatch.setattr(ages, "share_for", lambda *_asked: 1 / 8)
+    for number, row in enumerate(keys(8), start=1):
+        at = row.created_at + timedelta(seconds=number)
+        KeyEventFactory(key=row, kind="replayed", at=at)
+
+    assert seen().ages.p95 == timedelta(seconds=1)
 
 
 def test_without_events_the_newest_keys_are_ranked(
