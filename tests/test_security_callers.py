@@ -192,6 +192,10 @@ def test_s4_s24_a_foreign_key_costs_what_an_unknown_one_costs(send: Any, way: st
     assert statements(lambda: as_["alice"](way, key=foreign)) == unknown
 
 
+# It ends with its statement, or with the part of a WITH that it stands in.
+_CONDITION = r"(?:WHERE|JOIN \S+ ON) (.*?)(?=$| FOR | ON CONFLICT|\), \w+ AS \()"
+
+
 @pytest.mark.parametrize("way", ["/apiview/", "/plain/"])
 def test_s24_keys_are_found_by_digest_alone(send: Any, way: str) -> None:
     """S24: no statement compares a key, a scope or a body; what is searched is a digest.
@@ -213,7 +217,7 @@ def test_s24_keys_are_found_by_digest_alone(send: Any, way: str) -> None:
         condition
         for text in texts
         if f'"{table}"' in text
-        for condition in re.findall(r"(?:WHERE|JOIN \S+ ON) (.*?)(?=$| FOR | ON CONFLICT)", text)
+        for condition in re.findall(_CONDITION, text)
     ]
     searched = {name for text in conditions for name in re.findall(r'"(\w+)" (?:=|IN|LIKE)', text)}
 
