@@ -177,7 +177,7 @@ LOCKS = (
     mutant(
         "no row lock",
         C + "test_concurrency.py::test_c1_a_twin_in_flight_is_refused_at_once[/apiview/]",
-        ("sql.py", "if not features.has_select_for_update:", "if True:"),
+        ("statements.py", "if not features.has_select_for_update:", "if True:"),
     ),
     mutant(
         "a claim inserts before it looks",
@@ -201,7 +201,7 @@ LOCKS = (
     mutant(
         "begin again without its compare-and-set",
         "tests/proof/test_model_races.py::test_of_twins_that_begin_again_one_is_counted",
-        ("sql.py", "AND {attempts} = %s AND {seed}", "AND {attempts} <> -(%s) AND {seed}"),
+        ("statements.py", "AND {attempts} = %s AND {seed}", "AND {attempts} <> -(%s) AND {seed}"),
     ),
     mutant(
         "take-over waits for the lock",
@@ -212,7 +212,7 @@ LOCKS = (
         "take-over of what completed meanwhile",
         T + "test_nobody_takes_over_a_first_execution_that_completed_meanwhile",
         (
-            "sql.py",
+            "statements.py",
             'finished = "IS NOT NULL" if expired else "IS NULL"',
             'finished = "IS NOT DISTINCT FROM completed_at"',
         ),

@@ -157,7 +157,7 @@ REQUESTS = (
         "a late success keeps its old expiry",
         C + "test_expiry.py::test_t1_a_retry_long_after_a_failure_is_replayable_afterwards",
         (
-            "sql.py",
+            "statements.py",
             "THEN {self.later} ELSE {expires} END",
             "THEN {expires} ELSE {expires} END + 0 * ({self.later} - {self.now})",
         ),
