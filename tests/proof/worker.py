@@ -49,9 +49,11 @@ class Worker:
 
     def result(self) -> list[dict[str, Any]]:
         """Wait for the end, whatever kind of end it is."""
-        said, deadline = b"", time.monotonic() + PATIENCE
+        # Longer than the proxy stalls a rival, whom this one may wait for.
+        said, deadline = b"", time.monotonic() + 2 * PATIENCE
         while True:
-            if not select.select([self._reading], [], [], deadline - time.monotonic())[0]:
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([self._reading], [], [], left)[0]:
                 with suppress(ProcessLookupError):
                     os.kill(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
