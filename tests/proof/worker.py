@@ -16,11 +16,13 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import copy_context
 from functools import cache
 from typing import Any
 
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import connections
@@ -87,9 +89,34 @@ def _run(act: Callable[[Tell], Any], writing: int) -> None:
         os._exit(0)
 
 
-@cache
-def _wsgi() -> WSGIHandler:
-    return WSGIHandler()
+class _Loop:
+    """An event loop whose requests share one thread, and so the connection that it keeps."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+        self._context = copy_context()
+        self._thread = ThreadSensitiveContext()
+        self.run(self._thread.__aenter__())
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> None:
+        self._runner.run(work, context=self._context)
+
+    def close(self) -> None:
+        self.run(sync_to_async(connections.close_all)())
+        self.run(self._thread.__aexit__(None, None, None))
+        self._runner.close()
+
+
+_wsgi = cache(WSGIHandler)
+_asgi = cache(ASGIHandler)
+_loop = cache(_Loop)
+
+
+def warm_up(path: str, body: dict[str, Any], key: str) -> None:
+    """Request once, in vain, in this process: what it imports, no worker has to import again."""
+    post(path, body, key, "fail")
+    _loop().close()
+    _loop.cache_clear()  # a forked worker begins its own
 
 
 def post(path: str, body: dict[str, Any], key: str, provoke: str = "") -> dict[str, Any]:
@@ -146,9 +173,9 @@ def _send_async(path: str, data: bytes, key: str, provoke: str) -> Any:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await ASGIHandler()(scope, receive, send)
+        await _asgi()(scope, receive, send)
 
-    asyncio.run(answer())
+    _loop().run(answer())
     content = b"".join(message.get("body", b"") for message in sent[1:])
     pairs = [(name.decode(), value.decode()) for name, value in sent[0]["headers"]]
     return sent[0]["status"], pairs, content
