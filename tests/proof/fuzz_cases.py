@@ -33,6 +33,8 @@ CHECKS = [
     response_schema_conformance,
 ]
 KEY, REPLAYED = "Idempotency-Key", "Idempotent-Replayed"
+# The server in front of Django answers 501 to a coding that it does not know (RFC 9112, 6.1).
+OF_THE_SERVER = "Transfer-Encoding"
 FINAL = {201, 402}  # of the answers that the views under test return
 PATIENCE = 20  # seconds
 
@@ -70,6 +72,7 @@ def examine(target: Target, operation: Any, chance: int, *, cases: int) -> None:
     )
     @given(case=made, fresh=st.one_of(st.none(), st.uuids()), stranger=mostly_not)
     def run(case: Any, fresh: Any, stranger: bool) -> None:
+        case.headers.pop(OF_THE_SERVER, None)
         headers = {} if stranger else dict(target.headers)
         if fresh is not None:
             headers[KEY] = str(fresh)  # what is generated is often the same, and often wrong

@@ -7,9 +7,11 @@ read is asked of the real ``protocol.decide``.
 
 The database is modelled as PostgreSQL behaves at READ COMMITTED: what is not committed is not
 seen, a lock ends with its transaction or with its worker, SKIP LOCKED passes over what is locked,
-and an insert reads its snapshot before it inserts. When the database ends, be it restarted or
-followed by its replica, everything up to the last flushed commit is there afterwards, and of what
-came later a part: see ``model_restarts``.
+and an insert reads its snapshot before it inserts. How MySQL differs in its steps is a rule. One
+thing is taken for granted about time: a take-over, a single statement, is over within a moment.
+
+When the database ends, be it restarted or followed by its replica, everything up to the last
+flushed commit is there afterwards, and of what came later a part: see ``model_restarts``.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ PATIENCE = 1  # the engine has three passes; one more or less shows nothing new
 _SEED = uuid.UUID(int=0)
 
 # Where a worker stands: before the step of that name.
-IDLE, CLAIM, INSERT, HELD, AGAIN, TAKE, TAKING, LOCK, VIEW, STORE, COMMIT, LATE, COUNT = range(13)
+IDLE, CLAIM, INSERT, HELD, AGAIN, TAKE, TAKING, PASSED, MOMENT = range(9)
+LOCK, VIEW, STORE, COMMIT, LATE, COUNT = range(9, 15)
 EXECUTING = {VIEW, STORE, COMMIT}
 
 
@@ -46,6 +49,8 @@ class Rules:
     judge_again: bool = True  # under the lock
     check_store: bool = True  # a response is stored where there is none, or all is rolled back
     take_locked: bool = True  # only an unlocked key is taken over
+    second_look: bool = True  # at a key that another may just be taking over
+    at_once: bool = True  # a free key is judged and taken over in one statement: not on MySQL
     flush: bool = True  # a request's commit survives the end of the database; its claim need not
     durable_key: bool = True  # where effects survive, so does the key that was committed with them
     max_crashes: int = 0  # 0 = without end, and then nothing is counted, which saves states
@@ -56,6 +61,7 @@ class Row(NamedTuple):
 
     life: int
     body: int
+    seed: int = 0  # changes with each take-over in this life
     attempts: int = 1
     failures: int = 0
     crashes: int = 0  # workers that died after they were given the key; no column, an oracle
@@ -67,10 +73,11 @@ class Worker(NamedTuple):
     step: int
     body: int
     left: int  # requests still to send
-    seen: tuple[int, ...] = ()  # the row that was read, as far as it is used; () = none
+    seen: Row | tuple[()] = ()  # the row that was read; () = none
     locks: bool = False
     ours: int = 0  # the life that this request was given
     met: bool = False  # another request, or upkeep, was under way at some time during this one
+    crossed: bool = False  # so was a request with another body
     patience: int = PATIENCE
 
 
@@ -120,20 +127,35 @@ def with_worker(state: State, number: int, worker: Worker) -> State:
     """``state`` with one worker changed."""
     workers = list(state.workers)
     workers[number] = worker
-    if sum(w.step != IDLE for w in workers) > 1:
-        workers = [w if w.step == IDLE or w.met else w._replace(met=True) for w in workers]
+    active = [w for w in workers if w.step != IDLE]
+    if len(active) > 1:
+        two = len({w.body for w in active}) > 1
+        met = {w: w._replace(met=True, crossed=w.crossed or two) for w in active}
+        workers = [met.get(w, w) for w in workers]
     return state._replace(workers=tuple(sorted(workers)))
 
 
-def answered(state: State, number: int, worker: Worker, word: str, response: bytes = b"") -> Step:
-    """The request ends; what it is told must be backed by what is committed."""
+def answered(
+    state: State,
+    number: int,
+    worker: Worker,
+    word: str,
+    response: bytes = b"",
+    *,
+    told_by: Row | None = None,
+) -> Step:
+    """The request ends; what it is told must be backed by what is committed.
+
+    ``told_by`` is the row that was judged.
+    """
     if word == "Replay" and (tuple(response) not in state.effects or response[1] != worker.body):
         msg = f"replayed {tuple(response)}, which is not the request's or did not happen"
         raise Violation(msg)
     if word == "InFlight" and not worker.met:
         msg = "refused as in flight, and there was no other request"
         raise Violation(msg)
-    if word == "Conflict" and not worker.met and not state.effects:
+    counts = told_by is not None and told_by.done and not told_by.expired
+    if word == "Conflict" and not worker.crossed and not counts:
         msg = "refused as a conflict, and nothing counts under the key"
         raise Violation(msg)
     return word, with_worker(state, number, Worker(IDLE, worker.body, worker.left))

@@ -14,6 +14,8 @@ from .model_keys import (
     INSERT,
     LATE,
     LOCK,
+    MOMENT,
+    PASSED,
     STORE,
     TAKE,
     TAKING,
@@ -57,7 +59,7 @@ def _told(
     if word == "InFlight" and worker.ours and worker.patience:
         again = worker._replace(step=CLAIM, seen=(), ours=0, patience=worker.patience - 1)
         return "patience", with_worker(state, number, again)
-    return answered(state, number, worker, word, response)
+    return answered(state, number, worker, word, response, told_by=row)
 
 
 def _given_way(state: State, worker: Worker, rules: Rules) -> State:
@@ -75,9 +77,30 @@ def _send(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
 
 
 def _claim(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
-    """The statement's snapshot."""
-    seen = () if state.row is None else tuple(map(int, state.row))
-    yield "looked", with_worker(state, number, worker._replace(step=INSERT, seen=seen))
+    """The statement reads; what it finds, it does not insert."""
+    if state.row is None or not rules.claim_first:
+        yield "looked", with_worker(state, number, worker._replace(step=INSERT))
+    else:
+        yield _found(state, number, worker, state.row)
+
+
+def _found(state: State, number: int, worker: Worker, row: Row) -> Step:
+    """``Store._reserved``: free for this request, begun by nobody who lives, or finished."""
+    if _is_free(row, worker):
+        return "free", with_worker(state, number, worker._replace(step=TAKE, seen=row))
+    if row.done:
+        return _told(state, number, worker, row)
+    return "unfinished", with_worker(state, number, worker._replace(step=AGAIN, seen=row))
+
+
+def _is_free(row: Row, worker: Worker) -> bool:
+    return row.expired if row.done else row.body != worker.body
+
+
+def _as_seen(row: Row, seen: Row) -> bool:
+    """Nobody was given the key since, or finished under it."""
+    one, other = ((r.life, r.seed, r.attempts, r.done) for r in (row, seen))
+    return one == other
 
 
 def _insert(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
@@ -88,20 +111,11 @@ def _insert(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
     if any(
         w.step in {COMMIT, TAKING} for w in state.workers
     ):  # a twin is committing: the wait is bounded
-        yield "too long", with_worker(state, number, worker._replace(step=HELD, seen=()))
+        yield "too long", with_worker(state, number, worker._replace(step=HELD))
     if state.row is None:
         lives = state.lives + 1
         state = state._replace(row=Row(lives, worker.body), lives=lives)
-    if not worker.seen:
-        yield "claimed", with_worker(state, number, worker._replace(step=LOCK, ours=state.lives))
-        return
-    seen = Row(*worker.seen[:5], *map(bool, worker.seen[5:]))
-    if seen.expired if seen.done else seen.body != worker.body:  # Store._is_free
-        yield "free", with_worker(state, number, worker._replace(step=TAKE, seen=()))
-    elif seen.done:
-        yield _told(state, number, worker, seen)
-    else:
-        yield "unfinished", with_worker(state, number, worker._replace(step=AGAIN))
+    yield "claimed", with_worker(state, number, worker._replace(step=LOCK, ours=state.lives))
 
 
 def _insert_uncommitted(state: State, number: int, worker: Worker) -> Steps:
@@ -113,18 +127,22 @@ def _insert_uncommitted(state: State, number: int, worker: Worker) -> Steps:
 
 
 def _held(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    """The look that follows a claim which waited too long."""
     row = state.row
-    yield _told(state, number, worker, row, busy=row is None or not row.done)
+    if row is None or not row.done:
+        yield _told(state, number, worker, row, busy=True)
+    else:
+        yield _found(state, number, worker, row)
 
 
 def _again(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
     """Begin again what is unlocked and as it was seen."""
-    row, seen = state.row, Row(*worker.seen[:5], *map(bool, worker.seen[5:]))
+    row, seen = state.row, Row(*worker.seen)
     failures = seen.failures if row is None else row.failures
     if rules.max_crashes and seen.attempts - failures >= rules.max_crashes:
         yield from _exhausted(state, number, worker, rules)
         return
-    unchanged = row is not None and row.attempts == seen.attempts and not row.done
+    unchanged = row is not None and _as_seen(row, seen)
     if row is None or _locked(state) or not (unchanged or not rules.compare):
         yield _told(state, number, worker, seen, busy=True)
         return
@@ -149,28 +167,49 @@ def _exhausted(state: State, number: int, worker: Worker, rules: Rules) -> Steps
 
 
 def _take(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
-    if state.row is None or (rules.take_locked and _locked(state)):
-        yield "held", with_worker(state, number, worker._replace(step=HELD))
+    """Lock a free key to take it over, unless it is locked or no longer as it was seen."""
+    row, locks = state.row, rules.take_locked
+    passed = worker._replace(step=PASSED, seen=() if worker.step == MOMENT else worker.seen)
+    if row is None or (locks and _locked(state)):
+        yield "held", with_worker(state, number, passed)
+    elif rules.at_once and not _as_seen(row, Row(*worker.seen)):
+        yield "changed", with_worker(state, number, passed)
     else:
-        yield (
-            "locked",
-            with_worker(state, number, worker._replace(step=TAKING, locks=rules.take_locked)),
-        )
+        yield "locked", with_worker(state, number, worker._replace(step=TAKING, locks=locks))
 
 
 def _taking(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    """It is this request's, and that is committed."""
     row = state.row
-    worker = worker._replace(locks=False)
-    if row is None or not (row.expired if row.done else row.body != worker.body):
+    worker = worker._replace(locks=False, seen=())
+    if row is None or not _is_free(row, worker):  # read before the lock, where not at once
         yield _told(state, number, worker, row, busy=row is None)
         return
-    renewed = row.done
-    attempts = 1 if renewed else row.attempts + 1
-    failures, crashes = (0, 0) if renewed else (row.failures, row.crashes)
-    lives = state.lives + renewed
-    taken = Row(lives if renewed else row.life, worker.body, attempts, failures, crashes)
+    # Who died did so for the request before: what is accounted for is all that is begun.
+    lives, failures = (state.lives + 1, 0) if row.done else (state.lives, row.failures)
+    life = lives if row.done else row.life
+    taken = Row(life, worker.body, row.seed + 1, failures + 1, failures)
     ours = worker._replace(step=LOCK, ours=taken.life)
     yield "taken over", with_worker(state._replace(row=taken, lives=lives), number, ours)
+
+
+def _passed(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    """The look that follows a take-over in vain; unchanged, the key is given a moment."""
+    row, seen = state.row, worker.seen
+    if rules.second_look and seen and row is not None and _as_seen(row, Row(*seen)):
+        yield "a moment", with_worker(state, number, worker._replace(step=MOMENT))
+        return
+    free = row is not None and row.done and _is_free(row, worker)
+    busy = row is None or not row.done or free  # free: whose it will be, nobody knows
+    yield _told(state, number, worker._replace(seen=()), row, busy=busy)
+
+
+def _moment(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    """Try again, now that whoever was taking the key over has done so."""
+    if any(other.step == TAKING for other in state.workers):
+        yield "a moment", state
+    else:
+        yield from _take(state, number, worker, rules)
 
 
 def _lock(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
@@ -185,7 +224,7 @@ def _lock(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
         yield "running", with_worker(state, number, worker._replace(step=VIEW, locks=rules.lock))
     else:
         state = _given_way(state, worker, rules)
-        yield answered(state, number, worker, word, response)
+        yield answered(state, number, worker, word, response, told_by=row)
 
 
 def _view(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
@@ -242,6 +281,8 @@ STEPS: dict[int, Callable[[State, int, Worker, Rules], Steps]] = {
     AGAIN: _again,
     TAKE: _take,
     TAKING: _taking,
+    PASSED: _passed,
+    MOMENT: _moment,
     LOCK: _lock,
     VIEW: _view,
     STORE: _store,

@@ -24,7 +24,7 @@ from tests.proof.model_keys import (
 SHAPES: dict[str, State] = {
     "two requests each, one body": start([0, 0], requests=2, kills=1, events=1),
     "two requests each, two bodies": start([0, 1], requests=2, kills=1, events=1),
-    "three workers, one body": start([0, 0, 0], requests=1, kills=1, events=1),
+    "three workers, one body": start([0, 0, 0], requests=1, kills=2, events=2),
     "three workers, two bodies": start([0, 0, 1], requests=1, kills=1, events=0),
     "a restart, one body": start([0, 0], requests=2, events=1, restarts=1),
     "a restart, two bodies": start([0, 1], requests=2, events=1, restarts=1),
@@ -46,15 +46,17 @@ CONTROLS: dict[str, tuple[Rules, str]] = {
     "begin again without compare-and-set": (Rules(compare=False), "begun again, though"),
     "not judged again under the lock": (Rules(judge_again=False), "key that is not its own"),
     "take-over without the lock": (Rules(take_locked=False), "key that is not its own"),
+    "no second look": (Rules(second_look=False), "refused as a conflict"),
     "commit not flushed": (Rules(flush=False), "answer that was given is gone"),
     "keys kept where they may be lost": (Rules(durable_key=False), "key of an effect is gone"),
 }
 
 
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "as on MySQL"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_it_holds(shape: str) -> None:
+def test_it_holds(shape: str, at_once: bool) -> None:
     """One effect in a life of a key, a response for each effect, no stuck state, no false word."""
-    found = explore(SHAPES[shape], Rules())
+    found = explore(SHAPES[shape], Rules(at_once=at_once))
 
     assert found.states > 10_000
     reached = {"Executed", "Replay", "InFlight", "failed", "too long"}
@@ -64,6 +66,7 @@ def test_it_holds(shape: str) -> None:
         reached |= {"restarted", "restarted after commit", "claim lost"}
     bodies = {worker.body for worker in SHAPES[shape].workers}
     reached |= {"begun again", "patience"} if len(bodies) == 1 else {"Conflict", "taken over"}
+    reached |= {"a moment", "changed"} if at_once else {"a moment"}
     assert reached <= set(found.words)  # what never happens shows nothing
 
 
@@ -71,12 +74,15 @@ def test_it_holds(shape: str) -> None:
 def test_a_protocol_without_it_is_found_out(fault: str) -> None:
     """Negative controls: each part is there for a reason, and the exploration sees it."""
     rules, complaint = CONTROLS[fault]
-    shapes = ["three workers, one body", "two requests each, two bodies"]
+    twins = start([0, 0, 0], requests=1, kills=1, events=1)
+    shapes = [twins, SHAPES["two requests each, two bodies"]]
+    if not rules.second_look:
+        shapes = [SHAPES["three workers, two bodies"]]
     if not (rules.flush and rules.durable_key):
-        shapes = ["a restart, one body"]
+        shapes = [SHAPES["a restart, one body"]]
     for shape in shapes:
         try:
-            explore(SHAPES[shape], rules)
+            explore(shape, rules)
         except Violation as violation:
             if complaint in str(violation):
                 return
