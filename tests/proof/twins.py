@@ -12,7 +12,7 @@ from typing import Any
 from django_idempotency.upkeep import forget
 from tests.proof import judge
 from tests.proof.bench import Site, Verdict, bench
-from tests.proof.enumeration import count
+from tests.proof.enumeration import Pick, count, everything
 from tests.proof.fault_proxy import Fault
 from tests.proof.flows import Plant, Scenario, swept
 from tests.proof.worker import PATIENCE, Worker
@@ -48,6 +48,7 @@ def enumerate_twins(
     shape: str,
     rival: str,
     *,
+    pick: Pick = everything,
     pooler: dict[str, Any] | None = None,
     plant: Plant | None = None,
 ) -> Verdict:
@@ -57,7 +58,7 @@ def enumerate_twins(
         stops = [Fault(at, "before", "stall") for at in range(1, trips + 1)]
         if rival != "forget":  # a finished key that is forgotten may execute again
             stops.append(Fault(trips, "after", "stall"))
-        for stop in stops:
+        for stop in filter(pick, stops):
             pair = Pair(stand, flow, shape, plant=plant, rival=rival)
             play(pair, stop, verdict)
             verdict.violations += [
