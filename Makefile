@@ -9,6 +9,10 @@ PYTEST ?= -n 2 --dist worksteal
 # Playwright leaves an event loop in its thread, where no async test works any more. In one process
 # these tests come last; of two, one may be done with them when it takes over what the other has left.
 BROWSER_APART := --ignore=tests/browser
+# What runs on one database is not run again on the next: the database does not come into it.
+NOT_AGAIN := $(addprefix --ignore-glob=,tests/browser 'tests/client/test_[!f]*.py' \
+  tests/test_docs.py tests/test_keys.py tests/test_pg_launcher.py tests/test_security_table.py \
+  tests/proof/test_history.py tests/proof/test_model_mutations.py tests/proof/test_model_protocol.py)
 # What a database, a Django or a Python may change.
 ON_DATABASES := tests/conformance tests/test_databases.py tests/test_races.py tests/test_traps.py \
   tests/test_traps_outer.py tests/test_models.py tests/test_purge.py tests/test_trace.py \
@@ -28,11 +32,10 @@ help: ## Show this list
 demo: $(UV) ## Run the example project with two weeks of history: site, API, admin
 	$(RUN) python manage.py demo
 
-test: $(UV) ## Run all tests on PostgreSQL, then on SQLite; those in the browser apart
+test: $(UV) ## Run all tests on PostgreSQL, then those that a database may change on SQLite
 	TEST_DB=postgres $(RUN) pytest $(PYTEST) $(BROWSER_APART)
 	TEST_DB=postgres $(RUN) pytest $(PYTEST) tests/browser
-	TEST_DB=sqlite $(RUN) pytest $(PYTEST) $(BROWSER_APART)
-	TEST_DB=sqlite $(RUN) pytest $(PYTEST) tests/browser
+	TEST_DB=sqlite $(RUN) pytest $(PYTEST) $(NOT_AGAIN)
 
 mariadb: $(UV) ## Run what depends on the database on MariaDB, from the system's packages
 	TEST_DB=mariadb $(RUN) pytest $(PYTEST) $(ON_DATABASES) tests/test_innodb.py
