@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,15 +82,25 @@ class History:
         keys: dict[str, list[Operation]] = defaultdict(list)
         for operation in self.operations:
             keys[operation.key].append(operation)
-        for key, operations in keys.items():
-            orders = ask("SELECT id, qty FROM orders_order WHERE sku = %s", key)
-            stored = ask(
-                "SELECT k.response_status, k.response_body "
-                "FROM django_idempotency_idempotencykey k WHERE k.key = %s",  # MySQL: not bare
-                key,
+        # Whole tables: neither has an index for it, and there may be tens of thousands of keys.
+        orders = _by_first(ask("SELECT sku, id, qty FROM orders_order"))
+        stored = _by_first(
+            ask(
+                "SELECT k.key, k.response_status, k.response_body "  # MySQL: not bare
+                "FROM django_idempotency_idempotencykey k"
             )
-            for violation in _violations(operations, dict(orders), stored):
+        )
+        for key, operations in keys.items():
+            for violation in _violations(operations, dict(orders[key]), stored[key]):
                 yield f"{key}: {violation}"
+
+
+def _by_first(rows: Iterable[tuple[Any, ...]]) -> defaultdict[str, list[tuple[Any, ...]]]:
+    """The rest of each row, by its first column."""
+    found = defaultdict(list)
+    for first, *rest in rows:
+        found[first].append(tuple(rest))
+    return found
 
 
 def _violations(

@@ -23,7 +23,8 @@ def found(operations: list[Operation], orders: dict[int, int], stored: Any) -> l
     history.operations = operations
 
     def ask(statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        return list(orders.items()) if "orders_order" in statement else stored
+        rows = orders.items() if "orders_order" in statement else stored
+        return [("k", *row) for row in rows]
 
     return list(history.violations(ask))
 
