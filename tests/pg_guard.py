@@ -181,7 +181,8 @@ class _Cluster:
         if self._can_use(place):
             return place
         for tree in filter(Path.is_dir, trees):
-            shutil.copytree(tree, self.directory / tree.name, symlinks=True)
+            if not (self.directory / tree.name).exists():  # a replica's primary has copied it
+                shutil.copytree(tree, self.directory / tree.name, symlinks=True)
         if trees:
             copy = self.directory / place.relative_to(trees[0].parent)
             if self._can_use(copy):
