@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.http.request import UnreadablePostError
 
 from .fingerprint import (
@@ -40,6 +41,11 @@ _SMALL = 65_536  # bytes of a body that Django keeps for us; a recorder would co
 _IN_MEMORY = 2_621_440  # bytes of a recorded body before it goes to disk, as Django's uploads
 _CHUNK = 65_536  # bytes
 _LONGEST_JSON = 16 * 1024 * 1024  # bytes; a longer document is compared as it was sent
+_UNREAD = (
+    "The body of this request was read as a stream, by a middleware or a decorator, before the "
+    "idempotent view could see it: a retry with another body could not be told from this one. "
+    "Read request.body there instead of request.read() or json.load(request)."
+)
 _CSRF = "csrfmiddlewaretoken"  # masked anew in every page, so no part of what is asked
 
 
@@ -124,7 +130,9 @@ def _whole(request: HttpRequest) -> Iterator[bytes]:
         return
     recorder = getattr(request, "_stream", None)
     if not isinstance(recorder, StreamRecorder):
-        return  # consumed by a middleware in a way that cannot be repeated
+        if getattr(request, "_read_started", False):
+            raise ImproperlyConfigured(_UNREAD)
+        return  # made by hand, without a stream
     try:
         copy = recorder.finish()
     except OSError as error:

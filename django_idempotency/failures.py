@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 from django.db.transaction import TransactionManagementError
 
 __all__ = [
@@ -18,6 +18,8 @@ __all__ = [
 # 40P01), resources, lock not available, operator intervention, system error.
 _TRANSIENT = ("08", "40", "53", "55P03", "57", "58")
 _LOST = ("", "08", "57")  # the connection is gone
+# idle_in_transaction_session_timeout, transaction_timeout: the server has rolled back and hung up.
+_ENDED = {"25P03", "25P04"}
 # MySQL's and MariaDB's own numbers, because not every driver tells the SQLSTATE and most of
 # these have the general one: connections, shutdown, disk, locks, time-outs, read-only servers.
 _TRANSIENT_MYSQL = {
@@ -55,6 +57,8 @@ def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later: the error is the server's, not the view's."""
     if isinstance(error, InterfaceError):
         return True
+    if isinstance(error, InternalError):
+        return sqlstate(error) in _ENDED
     if not isinstance(error, OperationalError):
         return False
     code = mysql_code(error)

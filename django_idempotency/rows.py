@@ -79,6 +79,12 @@ class KeyRows:
         row = self._execute(self.sql.lock, (self._pk,)).fetchone()
         return None if row is None else self._record(row)
 
+    def is_being_deleted(self) -> bool:
+        """Whether upkeep holds the row, and no request; PostgreSQL alone can tell."""
+        if self.sql.being_deleted is None:
+            return False
+        return self._execute(self.sql.being_deleted, (self._pk,)).fetchone() is None
+
     def begin_again(self, seen: KeyRecord) -> KeyRecord:
         """Count one more execution of an unfinished key; it must still be as ``seen``.
 
@@ -88,7 +94,9 @@ class KeyRows:
         spans = (self.sql.span(retention / 2), self.sql.span(retention))
         if self._execute(self.sql.begin_again, (*spans, *self._as(seen))).rowcount == 1:
             return replace(seen, attempt=replace(seen.attempt, number=number + 1), ours=True)
-        return replace(seen, busy=True) if self.sql.compound else self.held()
+        found = replace(seen, busy=True) if self.sql.compound else self.held()
+        # Unfinished and another request's by now: whether it will be executed, nobody knows.
+        return replace(seen, busy=True) if found.busy else found
 
     def live_keys(self, *, limit: int) -> int:
         """How many keys of this scope have not expired, at most ``limit``."""

@@ -68,6 +68,11 @@ class PostgresStatements(Statements):
 
     compound = True
 
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        super().__init__(connection)
+        # A delete excludes every lock; a request and a take-over leave room for this one.
+        self.being_deleted = f"SELECT 1 {self.by_id} AND {_UNFLUSHED} FOR KEY SHARE SKIP LOCKED"
+
     def span(self, duration: timedelta) -> Any:
         return duration
 

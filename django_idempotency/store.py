@@ -55,6 +55,7 @@ class Store:
         self.request = request
         self.alias = router.db_for_write(IdempotencyKey)
         self.rows = KeyRows(request, self.alias)
+        self.committed = False
         self._tripwire: str | None = None
 
     # -- before the view
@@ -120,17 +121,23 @@ class Store:
 
     def _begin_again(self, seen: KeyRecord) -> KeyRecord:
         """Begin another execution of this very request, which nobody has finished."""
-        begun, limit = seen.attempt.number, self.request.max_crashes
-        exhausted = begun >= limit and begun - self.rows.accounted() >= limit
-        if not exhausted and self._updates_at_once:
+        if self._updates_at_once and not self._is_exhausted(seen):
             return self.rows.begin_again(seen)
         with self._transaction():
             found = self.rows.lock()
-            if found is None:
-                return replace(seen, busy=True)
-            if found.response is not None:
+            if found is not None and found.response is not None:
                 return found
-            return replace(found, exhausted=True) if exhausted else self.rows.begin_again(found)
+            if found is None or not found.same_request:
+                return replace(seen, busy=True)  # it is another's since it was seen
+            # Judged anew: the key may have been forgotten, and begun, since it was seen.
+            if self._is_exhausted(found):
+                return replace(found, exhausted=True)
+            return self.rows.begin_again(found)
+
+    def _is_exhausted(self, record: KeyRecord) -> bool:
+        """Whether too many executions of the key died without a word."""
+        begun, limit = record.attempt.number, self.request.max_crashes
+        return begun >= limit and begun - self.rows.accounted() >= limit
 
     def _take_over(self, seen: KeyRecord) -> KeyRecord:
         """Give a free key to this request, unless another was quicker.
@@ -143,7 +150,7 @@ class Store:
         if self.is_free(found) and found.attempt == seen.attempt:
             time.sleep(_MOMENT)
             found = self._taken_over(seen)
-        if found.expired and self.is_free(found):
+        if self.is_free(found) and (found.expired or self.rows.is_being_deleted()):
             return KeyRecord(attempt=found.attempt, busy=True)  # whose it will be, nobody knows
         return found
 
@@ -173,20 +180,32 @@ class Store:
         Raises:
             StoreUnavailable: the database failed before the commit; nothing was kept.
             OutcomeUnknown: the connection broke during the commit.
+
+        What an ``on_commit()`` callback raises comes through: the response counts.
         """
         committing = False
         try:
             with self._transaction():
                 found = self.rows.lock() or replace(seen, busy=True)
                 self._stretch_tripwire()
+                self._listen()
                 yield found
                 committing = True
-        except (OperationalError, InterfaceError) as error:
-            if not is_transient(error):
+        except (OperationalError, InterfaceError, InternalError) as error:
+            if self.committed or not is_transient(error):
                 raise
             logger.exception("The database failed while a keyed request was being executed.")
             unknown = committing and is_lost(error)
             raise (OutcomeUnknown if unknown else StoreUnavailable) from error
+
+    def _listen(self) -> None:
+        """Learn of the commit before any callback of the view runs, which may fail."""
+        # Callbacks do not run in the transaction of a TestCase, and there it might count them.
+        if len(self.rows.connection.atomic_blocks) == 1:
+            transaction.on_commit(self._note_commit, using=self.alias)
+
+    def _note_commit(self) -> None:
+        self.committed = True
 
     def _stretch_tripwire(self) -> None:
         """Set a savepoint that only this transaction has.
@@ -199,9 +218,13 @@ class Store:
             self._tripwire = transaction.savepoint(using=self.alias)
 
     def _is_tripped(self) -> bool:
-        """Whether the transaction is another than the one that began; asked after errors only."""
+        """Whether the transaction is no longer the one that began."""
+        if self.rows.connection.vendor == "sqlite":
+            # A full disk, or an INSERT OR ROLLBACK, undoes the whole of it. Raw SQL that swallows
+            # the error goes on without a transaction.
+            return not self.rows.connection.connection.in_transaction
         if self._tripwire is None or not self.rows.connection.errors_occurred:
-            return False
+            return False  # asked after errors only
         try:
             transaction.savepoint_commit(self._tripwire, using=self.alias)
         except OperationalError as error:
@@ -249,6 +272,8 @@ class Store:
         try:
             stored = self.rows.complete(response, duration_ms=duration_ms)
         except (TransactionManagementError, InternalError) as error:
+            if is_transient(error):
+                raise
             raise BrokenTransaction from error
         if not stored:
             msg = "The idempotency key was deleted while its request ran; it is rolled back."

@@ -77,9 +77,9 @@ class Trail:
     ) -> None:
         if isinstance(error, IdempotencyError):
             self.status, self.code = error.status, error.code
-        elif error is not None:
+        elif error is not None and not self.store.committed:
             self.status = getattr(error, "status_code", None)
-        if error is not None and self.outcome is Outcome.EXECUTED:
+        if error is not None and not self.store.committed and self.outcome is Outcome.EXECUTED:
             self.outcome = Outcome.FAILED  # the commit did not go through
         try:
             # A cancelled task (its client hung up) is worth a note; a dying process is not asked.

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.http import HttpResponse, JsonResponse
-from django.test import AsyncClient
+from django.test import AsyncClient, RequestFactory
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views import View
@@ -23,6 +24,7 @@ from rest_framework.views import APIView
 
 from django_idempotency import IdempotentMixin, Undone, checks, idempotent
 from django_idempotency.exceptions import AnonymousRefused
+from django_idempotency.models import IdempotencyKey
 from tests.orders.models import Order
 from tests.sender import new_key
 from tests.test_checks import ids
@@ -434,3 +436,26 @@ def test_a_choice_without_effect_fails_where_it_is_written(
     """Whoever refuses visitors must not be told nothing."""
     with pytest.raises(TypeError, match=said):
         idempotent(**policy)
+
+
+@pytest.mark.parametrize("sent", ["json", "bytes"])
+def test_a_body_that_nobody_can_compare_is_an_error(transactional_db: None, sent: str) -> None:
+    """A middleware has read the stream: with another body the answer would be the first one's."""
+    reached = []
+
+    @idempotent
+    def view(request: Any) -> HttpResponse:
+        reached.append(request)
+        return HttpResponse(status=201)
+
+    kind = "application/json" if sent == "json" else "application/octet-stream"
+    headers = {"Idempotency-Key": new_key()}
+    request = RequestFactory().post("/x/", b'{"sku": "tea"}', content_type=kind, headers=headers)
+    request.user = AnonymousUser()
+    request.read()
+
+    with pytest.raises(ImproperlyConfigured, match=r"Read request\.body there"):
+        view(request)
+
+    assert not reached
+    assert not IdempotencyKey.objects.exists()

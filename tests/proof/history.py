@@ -118,6 +118,8 @@ def _violations(
     for operation in operations:
         if operation.status == 409 and not _overlaps(operation, operations):
             yield "409 though nothing else was under way"
+        if operation.status == 422 and not _crossed(operation, operations):
+            yield "422 though the key was used for this very body, or for no other"
 
 
 def _unbacked(done: list[Operation], orders: dict[int, int], stored: list[Any]) -> Iterator[str]:
@@ -129,14 +131,23 @@ def _unbacked(done: list[Operation], orders: dict[int, int], stored: list[Any]) 
             yield "a final answer that is not the stored one"
 
 
+def _crossed(one: Operation, operations: list[Operation]) -> bool:
+    """Whether the key may have been another body's while this one was asked."""
+    others = any(other.qty != one.qty and other.began < one.ended for other in operations)
+    return others and not any(
+        other.outcome == "ok" and other.qty == one.qty and other.ended < one.began
+        for other in operations
+    )
+
+
 def _overlaps(one: Operation, operations: list[Operation]) -> bool:
     """Whether another use of the key was unfinished while this one was asked.
 
-    One whose client heard nothing may go on for some time after that.
+    One whose client heard nothing, or that the database failed, may go on for some time after that.
     """
     return any(
         other is not one
         and other.began < one.ended
-        and (other.ended > one.began or other.outcome != "ok")
+        and (other.ended > one.began or other.outcome == "unknown" or other.status == 503)
         for other in operations
     )

@@ -84,10 +84,10 @@ TRANSACTION = (
         "[/plain/]",
         (
             "store.py",
-            "                self._stretch_tripwire()\n"
+            "                self._listen()\n"
             "                yield found\n"
             "                committing = True\n",
-            "                self._stretch_tripwire()\n"
+            "                self._listen()\n"
             "            yield found\n"
             "            committing = True\n",
         ),
@@ -110,8 +110,8 @@ TRANSACTION = (
         C + "test_commit.py::test_x8_lost_after_the_commit_it_took_place[/apiview/]",
         (
             "store.py",
-            "        except (OperationalError, InterfaceError) as error:\n",
-            "        except (OperationalError, InterfaceError) as error:\n"
+            "        except (OperationalError, InterfaceError, InternalError) as error:\n",
+            "        except (OperationalError, InterfaceError, InternalError) as error:\n"
             "            IdempotencyKey.objects.filter(pk=self.request.id).delete()\n",
         ),
     ),
@@ -165,6 +165,17 @@ TRANSACTION = (
         "a lost commit is called undone",
         C + "test_commit.py::test_x8_lost_after_the_commit_it_took_place[/apiview/]",
         ("store.py", "unknown = committing and is_lost(error)", "unknown = False"),
+    ),
+    mutant(
+        "an error after the commit is called undone",
+        "tests/test_traps_database.py::test_a_database_error_after_the_commit_undoes_nothing",
+        ("store.py", "if self.committed or not is_transient", "if not is_transient"),
+    ),
+    mutant(
+        "a time-out of the server is the view's fault",
+        "tests/test_traps_database.py"
+        "::test_a_transaction_that_was_idle_for_too_long_is_a_failure_of_the_server",
+        ("failures.py", "return sqlstate(error) in _ENDED", "return False"),
     ),
     mutant(
         "a serialization failure of the claim is final",
@@ -225,7 +236,7 @@ LOCKS = (
     mutant(
         "an expired key that is held is refused for good",
         T + "test_an_expired_key_that_is_held_is_in_flight",
-        ("store.py", "if found.expired and self.is_free(found):", "if False:"),
+        ("store.py", "(found.expired or self.rows", "(self.rows"),
     ),
     mutant(
         "take-over keeps the outbound seed",
@@ -250,12 +261,22 @@ LOCKS = (
         "crashes are not counted",
         C + "test_crashes.py::test_s20_a_request_that_kills_its_workers_is_not_tried_for_ever"
         "[/apiview/]",
-        ("store.py", "exhausted = begun >= limit and", "exhausted = False and"),
+        ("store.py", "return begun >= limit and", "return False and"),
     ),
     mutant(
         "failures count as crashes",
         C + "test_crashes.py::test_s20_a_request_that_kills_its_workers_is_not_tried_for_ever"
         "[/apiview/]",
         ("store.py", "begun - self.rows.accounted() >= limit", "begun >= limit"),
+    ),
+    mutant(
+        "crashes of a forgotten key count for the next",
+        "tests/proof/test_overtaken.py::test_crashes_of_a_forgotten_key_are_not_those_of_the_next",
+        ("store.py", "if self._is_exhausted(found):", "if self._is_exhausted(seen):"),
+    ),
+    mutant(
+        "upkeep's lock is taken for another request's",
+        "tests/proof/test_overtaken.py::test_a_key_that_is_being_deleted_refuses_nobody_for_good",
+        ("store.py", "(found.expired or self.rows.is_being_deleted())", "found.expired"),
     ),
 )

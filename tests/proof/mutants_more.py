@@ -125,6 +125,15 @@ REQUESTS = (
         ("conf.py", ", *django_settings.SECRET_KEY_FALLBACKS]", "]"),
     ),
     mutant(
+        "a body that was read by others is not compared",
+        "tests/test_misuse.py::test_a_body_that_nobody_can_compare_is_an_error",
+        (
+            "body.py",
+            'if getattr(request, "_read_started", False):\n            raise',
+            "if 0:\n            raise",
+        ),
+    ),
+    mutant(
         "depth as far as the stack reaches",
         "tests/test_fingerprint.py::test_depth_is_judged_alike_wherever_a_request_meets_us",
         ("fingerprint.py", "    if _is_deep(document):", "    if False:"),

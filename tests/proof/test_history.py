@@ -13,6 +13,8 @@ DONE = Operation("k", 1, began=0.0, ended=1.0, status=201, body=BODY)
 AGAIN = Operation("k", 1, began=2.0, ended=3.0, status=201, body=BODY, replayed=True)
 REFUSED = Operation("k", 1, began=0.5, ended=0.6, status=409)
 FAILED = Operation("k", 1, began=0.0, ended=1.0, status=503)
+CRASHED = Operation("k", 1, began=0.0, ended=1.0, status=500)
+OTHER = Operation("k", 2, began=0.5, ended=0.6, status=422)
 LOST = Operation("k", 1, began=0.0, ended=1.0)
 UNKNOWN = Operation("k", 1, began=0.0, ended=1.0, status=503, body=b"outcome-unknown")
 ONE, NONE = {7: 1}, dict[int, int]()
@@ -39,6 +41,8 @@ def found(operations: list[Operation], orders: dict[int, int], stored: Any) -> l
         ([UNKNOWN], ONE, [(201, BODY)]),
         ([UNKNOWN], NONE, [(None, None)]),
         ([UNKNOWN, AGAIN], ONE, [(201, BODY)]),
+        ([OTHER, DONE], ONE, [(201, BODY)]),
+        ([FAILED, Operation("k", 1, 2.0, 3.0, 409)], NONE, [(None, None)]),
     ],
 )
 def test_what_may_happen(operations: Any, orders: Any, stored: Any) -> None:
@@ -63,6 +67,9 @@ def test_what_may_happen(operations: Any, orders: Any, stored: Any) -> None:
             "different final answers",
         ),
         ([DONE, Operation("k", 1, 2.0, 3.0, 409)], ONE, [(201, BODY)], "409 though"),
+        ([CRASHED, Operation("k", 1, 2.0, 3.0, 409)], NONE, [(None, None)], "409 though"),
+        ([DONE, Operation("k", 1, 2.0, 3.0, 422)], ONE, [(201, BODY)], "422 though"),
+        ([OTHER, DONE, Operation("k", 1, 2.0, 3.0, 422)], ONE, [(201, BODY)], "422 though"),
     ],
 )
 def test_what_may_not(operations: Any, orders: Any, stored: Any, what: str) -> None:
