@@ -10,7 +10,9 @@ from functools import cache
 from .model_keys import (
     COMMIT,
     IDLE,
+    KNOWN,
     STORE,
+    UNKNOWN,
     VIEW,
     Row,
     Rules,
@@ -83,7 +85,7 @@ def check(state: State, rules: Rules) -> None:
     _ensure_excluded(state, rules)
     if row is not None and rules.claim_first:
         if rules.max_crashes and not row.done:
-            dying = sum(worker.ours == row.life for worker in state.workers)
+            dying = sum(worker.ours == row.owner for worker in state.workers)
             row = row._replace(crashes=row.crashes + dying)
         for body in (0, 1):
             _ensure_free(row, body, rules)
@@ -150,8 +152,8 @@ def _taken(state: State, rules: Rules) -> Iterator[Step]:
         yield from found
         if state.kills and worker.step != IDLE:
             yield from _killed(state, number, worker, rules)
-    if state.events and state.row is not None:
-        yield from _events(state, state.row)
+    if state.row is not None:
+        yield from _events(state, state.row, rules)
 
 
 def _killed(state: State, number: int, worker: Worker, rules: Rules) -> Iterator[Step]:
@@ -160,16 +162,19 @@ def _killed(state: State, number: int, worker: Worker, rules: Rules) -> Iterator
     if worker.step == COMMIT:
         for _, committed in commit(less, number, worker, rules):
             yield "killed after commit", committed
-    if rules.max_crashes and row is not None and row.life == worker.ours and not row.done:
+    if rules.max_crashes and row is not None and row.owner == worker.ours and not row.done:
         less = less._replace(row=row._replace(crashes=row.crashes + 1))
     yield "killed", with_worker(less, number, Worker(IDLE, worker.body, worker.left))
 
 
-def _events(state: State, row: Row) -> Iterator[Step]:
+def _events(state: State, row: Row, rules: Rules) -> Iterator[Step]:
+    if state.upkeep:
+        yield "purged" if row.expired else "forgotten", state._replace(row=None, upkeep=0)
+    if not state.events:
+        return
     less = state._replace(events=state.events - 1)
     if not row.expired:
         yield "time passes", less._replace(row=row._replace(expired=True))
-    if not any(worker.locks for worker in state.workers):
-        workers = (w if w.step == IDLE else w._replace(met=True) for w in state.workers)
-        gone = less._replace(row=None, workers=tuple(sorted(workers)))
-        yield "purged" if row.expired else "forgotten", gone
+    if not state.upkeep and not any(worker.locks for worker in state.workers):
+        busy = less._replace(upkeep=KNOWN if rules.at_once else UNKNOWN)
+        yield "upkeep", with_worker(busy, 0, state.workers[0])

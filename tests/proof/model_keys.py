@@ -29,9 +29,11 @@ PATIENCE = 1  # the engine has three passes; one more or less shows nothing new
 _SEED = uuid.UUID(int=0)
 
 # Where a worker stands: before the step of that name.
-IDLE, CLAIM, INSERT, HELD, AGAIN, TAKE, TAKING, PASSED, MOMENT = range(9)
-LOCK, VIEW, STORE, COMMIT, LATE, COUNT = range(9, 15)
+IDLE, CLAIM, INSERT, HELD, AGAIN, BEGIN, RELOCK, BEGINNING = range(8)
+TAKE, TAKING, PASSED, MOMENT, LOCK, VIEW, STORE, COMMIT, LATE, COUNT = range(8, 18)
 EXECUTING = {VIEW, STORE, COMMIT}
+# Whether upkeep's lock can be told from that of a request: on PostgreSQL, and not on MySQL.
+KNOWN, UNKNOWN = 1, 2
 
 
 class Violation(AssertionError):
@@ -68,6 +70,11 @@ class Row(NamedTuple):
     done: bool = False
     expired: bool = False
 
+    @property
+    def owner(self) -> tuple[int, int]:
+        """Names the request that the key was last given to, all others being counted to it."""
+        return self.life, self.seed
+
 
 class Worker(NamedTuple):
     step: int
@@ -75,7 +82,7 @@ class Worker(NamedTuple):
     left: int  # requests still to send
     seen: Row | tuple[()] = ()  # the row that was read; () = none
     locks: bool = False
-    ours: int = 0  # the life that this request was given
+    ours: tuple[int, ...] = ()  # as whose owner this request was given the key
     met: bool = False  # another request, or upkeep, was under way at some time during this one
     crossed: bool = False  # so was a request with another body
     patience: int = PATIENCE
@@ -88,6 +95,7 @@ class State(NamedTuple):
     lives: int = 0  # begun so far
     kills: int = 0  # left to happen
     events: int = 0  # of time, purge and operator, left to happen
+    upkeep: int = 0  # has locked the row and is about to delete it; see below
     restarts: int = 0  # of the database, or failovers to its replica, left to happen
     # What else the database may come back with: (row, effects) since it has last flushed.
     before: tuple[tuple[Row | None, tuple[tuple[int, int], ...]], ...] = ()
@@ -128,8 +136,8 @@ def with_worker(state: State, number: int, worker: Worker) -> State:
     workers = list(state.workers)
     workers[number] = worker
     active = [w for w in workers if w.step != IDLE]
-    if len(active) > 1:
-        two = len({w.body for w in active}) > 1
+    if len(active) > 1 or state.upkeep:
+        two = len({w.body for w in active}) > 1 or state.upkeep == UNKNOWN
         met = {w: w._replace(met=True, crossed=w.crossed or two) for w in active}
         workers = [met.get(w, w) for w in workers]
     return state._replace(workers=tuple(sorted(workers)))

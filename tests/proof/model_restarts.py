@@ -14,7 +14,7 @@ from .model_steps import commit
 
 __all__ = ["remembered", "restarted"]
 
-WAITING = {"taken over", "purged", "forgotten"}
+WAITING = {"purged", "forgotten"}
 
 
 def remembered(state: State, word: str, after: State, rules: Rules) -> State:
@@ -56,5 +56,11 @@ def _come_back(state: State, row: Row | None) -> State:
     if done is not None and done.done and (row is None or not row.done):
         msg = f"the key of an effect is gone with the database: {done}"
         raise Violation(msg)
+    if row is not None and not row.done:
+        dead = sum(worker.ours == row.owner for worker in state.workers)
+        # A failure whose account is lost cannot be told from a crash.
+        lost = done.failures - row.failures if done is not None and done.life == row.life else 0
+        row = row._replace(crashes=row.crashes + dead + lost)
     workers = tuple(sorted(Worker(IDLE, w.body, w.left) for w in state.workers))
-    return state._replace(row=row, workers=workers, restarts=state.restarts - 1, before=())
+    less = state._replace(restarts=state.restarts - 1, before=(), upkeep=0)
+    return less._replace(row=row, workers=workers)

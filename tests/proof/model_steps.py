@@ -6,16 +6,20 @@ from collections.abc import Callable, Iterator
 
 from .model_keys import (
     AGAIN,
+    BEGIN,
+    BEGINNING,
     CLAIM,
     COMMIT,
     COUNT,
     HELD,
     IDLE,
     INSERT,
+    KNOWN,
     LATE,
     LOCK,
     MOMENT,
     PASSED,
+    RELOCK,
     STORE,
     TAKE,
     TAKING,
@@ -37,7 +41,7 @@ Steps = Iterator[Step]
 
 
 def _locked(state: State) -> bool:
-    return any(worker.locks for worker in state.workers)
+    return state.upkeep or any(worker.locks for worker in state.workers)
 
 
 def _told(
@@ -57,15 +61,19 @@ def _told(
     if word == "Execute":
         return "on to the lock", with_worker(state, number, worker._replace(step=LOCK, seen=()))
     if word == "InFlight" and worker.ours and worker.patience:
-        again = worker._replace(step=CLAIM, seen=(), ours=0, patience=worker.patience - 1)
-        return "patience", with_worker(state, number, again)
+        return _patience(state, number, worker)
     return answered(state, number, worker, word, response, told_by=row)
+
+
+def _patience(state: State, number: int, worker: Worker) -> Step:
+    again = worker._replace(step=CLAIM, seen=(), ours=(), patience=worker.patience - 1)
+    return "patience", with_worker(state, number, again)
 
 
 def _given_way(state: State, worker: Worker, rules: Rules) -> State:
     """Who was given the key and does not execute says so, apart from the key's own row."""
     row = state.row
-    if row is None or not rules.max_crashes or row.life != worker.ours:
+    if row is None or not rules.max_crashes or row.owner != worker.ours:
         return state
     return state._replace(row=row._replace(failures=row.failures + 1))
 
@@ -115,7 +123,8 @@ def _insert(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
     if state.row is None:
         lives = state.lives + 1
         state = state._replace(row=Row(lives, worker.body), lives=lives)
-    yield "claimed", with_worker(state, number, worker._replace(step=LOCK, ours=state.lives))
+    ours = Row(state.lives, worker.body).owner
+    yield "claimed", with_worker(state, number, worker._replace(step=LOCK, ours=ours))
 
 
 def _insert_uncommitted(state: State, number: int, worker: Worker) -> Steps:
@@ -136,12 +145,21 @@ def _held(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
 
 
 def _again(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    """Ask how many executions are accounted for; begin again at once, or under the lock."""
+    at_once = rules.at_once and not _is_exhausted(Row(*worker.seen), state.row, rules)
+    step, word = (BEGIN, "at once") if at_once else (RELOCK, "under the lock")
+    yield word, with_worker(state, number, worker._replace(step=step))
+
+
+def _is_exhausted(record: Row, row: Row | None, rules: Rules) -> bool:
+    """Of what is begun, as it was read, too little is accounted for, as it is now."""
+    accounted = 0 if row is None else row.failures
+    return bool(rules.max_crashes) and record.attempts - accounted >= rules.max_crashes
+
+
+def _begin(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
     """Begin again what is unlocked and as it was seen."""
     row, seen = state.row, Row(*worker.seen)
-    failures = seen.failures if row is None else row.failures
-    if rules.max_crashes and seen.attempts - failures >= rules.max_crashes:
-        yield from _exhausted(state, number, worker, rules)
-        return
     unchanged = row is not None and _as_seen(row, seen)
     if row is None or _locked(state) or not (unchanged or not rules.compare):
         yield _told(state, number, worker, seen, busy=True)
@@ -149,21 +167,46 @@ def _again(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
     if not unchanged and row.life == seen.life:
         msg = "begun again, though another has begun or finished it since it was seen"
         raise Violation(msg)
+    yield _begun(state, number, worker, row)
+
+
+def _begun(state: State, number: int, worker: Worker, row: Row) -> Step:
     row = row._replace(attempts=row.attempts + 1, expired=False)
-    ours = worker._replace(step=LOCK, seen=(), ours=row.life)
-    yield "begun again", with_worker(state._replace(row=row), number, ours)
+    ours = worker._replace(step=LOCK, seen=(), locks=False, ours=row.owner)
+    return "begun again", with_worker(state._replace(row=row), number, ours)
+
+
+def _relock(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    """Lock the key, and judge it anew: it may have been forgotten, begun or taken over."""
+    row, seen = state.row, Row(*worker.seen)
+    if row is not None and _locked(state):
+        row = None
+    if row is not None and row.done:
+        yield _told(state, number, worker, row)
+    elif row is None or row.body != worker.body:
+        yield _told(state, number, worker, seen, busy=True)
+    elif _is_exhausted(row, row, rules):
+        yield from _exhausted(state, number, worker, rules)
+    else:
+        locked = worker._replace(step=BEGINNING, locks=True)
+        yield "locked to begin", with_worker(state, number, locked)
+
+
+def _beginning(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
+    assert state.row is not None  # nobody deletes what is locked
+    yield _begun(state, number, worker, state.row)
 
 
 def _exhausted(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
     row = state.row
-    free = row is not None and not _locked(state)
+    assert row is not None
     # Twins between claim and lock count, too, until they execute or give way, and failures that
     # are not noted yet. The answer that they bring about is not final: it asks to come again.
     underway = any(worker.ours and worker.step in {LOCK, COUNT} for worker in state.workers)
-    if free and not row.done and row.crashes < rules.max_crashes and not underway:
+    if row.crashes < rules.max_crashes and not underway:
         msg = f"refused as exhausted after {row.crashes} crashes"
         raise Violation(msg)
-    yield _told(state, number, worker, row, busy=not free, exhausted=free and not row.done)
+    yield _told(state, number, worker, row, exhausted=True)
 
 
 def _take(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
@@ -189,7 +232,7 @@ def _taking(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
     lives, failures = (state.lives + 1, 0) if row.done else (state.lives, row.failures)
     life = lives if row.done else row.life
     taken = Row(life, worker.body, row.seed + 1, failures + 1, failures)
-    ours = worker._replace(step=LOCK, ours=taken.life)
+    ours = worker._replace(step=LOCK, ours=taken.owner)
     yield "taken over", with_worker(state._replace(row=taken, lives=lives), number, ours)
 
 
@@ -199,8 +242,9 @@ def _passed(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
     if rules.second_look and seen and row is not None and _as_seen(row, Row(*seen)):
         yield "a moment", with_worker(state, number, worker._replace(step=MOMENT))
         return
-    free = row is not None and row.done and _is_free(row, worker)
-    busy = row is None or not row.done or free  # free: whose it will be, nobody knows
+    if row is not None and _is_free(row, worker) and (row.done or state.upkeep == KNOWN):
+        row = None  # held, or about to be deleted: whose it will be, nobody knows
+    busy = row is None or not row.done
     yield _told(state, number, worker._replace(seen=()), row, busy=busy)
 
 
@@ -220,7 +264,9 @@ def _lock(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
         return
     same, done = row.body == worker.body, (row.life, row.body) if row.done else None
     word, response = judged(same, done, row.expired, busy=False, exhausted=False)
-    if word == "Execute" or not rules.judge_again:
+    if word == "Conflict" and _is_free(row, worker) and worker.patience:
+        yield _patience(_given_way(state, worker, rules), number, worker)
+    elif word == "Execute" or not rules.judge_again:
         yield "running", with_worker(state, number, worker._replace(step=VIEW, locks=rules.lock))
     else:
         state = _given_way(state, worker, rules)
@@ -279,6 +325,9 @@ STEPS: dict[int, Callable[[State, int, Worker, Rules], Steps]] = {
     INSERT: _insert,
     HELD: _held,
     AGAIN: _again,
+    BEGIN: _begin,
+    RELOCK: _relock,
+    BEGINNING: _beginning,
     TAKE: _take,
     TAKING: _taking,
     PASSED: _passed,
