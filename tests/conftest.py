@@ -71,3 +71,20 @@ def after() -> Callable[[Callable[..., Any]], None]:
 @pytest.fixture
 def send(transactional_db: None) -> Sender:
     return Sender()
+
+
+@pytest.fixture
+def before(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Call something before the first request takes a step; nobody stops the requests in it."""
+
+    def put(owner: Any, step: str, *acts: Callable[[], Any]) -> None:
+        usual_step, left = getattr(owner, step), list(acts)
+
+        def stopped(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if left:
+                left.pop(0)()
+            return usual_step(self, *args, **kwargs)
+
+        monkeypatch.setattr(owner, step, stopped)
+
+    return put

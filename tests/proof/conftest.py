@@ -67,20 +67,3 @@ def enumerated(
         judged("crashes", enumerate_faults(site, flow, shape, pooler=pooler, **options))
 
     return run
-
-
-@pytest.fixture
-def before(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Call something before the first request takes a step; nobody stops the requests in it."""
-
-    def put(owner: Any, step: str, *acts: Callable[[], Any]) -> None:
-        usual_step, left = getattr(owner, step), list(acts)
-
-        def stopped(self: Any, *args: Any) -> Any:
-            if left:
-                left.pop(0)()
-            return usual_step(self, *args)
-
-        monkeypatch.setattr(owner, step, stopped)
-
-    return put
