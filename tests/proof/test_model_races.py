@@ -9,12 +9,14 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
 from django.db import OperationalError, connection, connections, transaction
+from django.utils import timezone
 
 from django_idempotency import engine
 from django_idempotency.models import IdempotencyKey
@@ -93,6 +95,25 @@ def test_nobody_takes_over_what_completed_meanwhile(
     assert (retries[0].status_code, other.status_code) == (201, 422)
     assert send(way, key=key).content == retries[0].content
     assert Order.objects.get().qty == 1
+
+
+@ways
+def test_an_expired_key_that_a_twin_made_new_is_replayed(send: Any, before: Any, way: str) -> None:
+    """Two retries find a key expired; before the first takes it, the second has it and completes.
+
+    Number and state are then as the first saw them: of a finished key that was executed once.
+    """
+    key, twins = new_key(), []
+    send(way, key=key)
+    past = timezone.now() - timedelta(hours=30)
+    IdempotencyKey.objects.update(created_at=past, expires_at=past + timedelta(hours=24))
+    before(Store, "_take_over", lambda: twins.append(send(way, key=key)))
+
+    first = send(way, key=key)
+
+    assert [is_replay(answer) for answer in (first, *twins)] == [True, False]
+    assert first.content == twins[0].content
+    assert Order.objects.count() == 2
 
 
 @ways
