@@ -140,6 +140,27 @@ def _session_setting() -> str:
     return "on" if source != "session" else str(setting)
 
 
+@pytest.mark.row_locks
+@pytest.mark.parametrize("way", ["/apiview/", "/plain/"])
+def test_a_claim_does_not_shorten_what_the_view_waits(send: Any, after: Any, way: str) -> None:
+    """How long a claim waits for its twin is no time limit of the view, nor of who comes next."""
+    seen = []
+    after(lambda request, order: seen.append(_lock_timeout()))
+    usual = _lock_timeout()
+
+    assert send(way, key=new_key()).status_code == 201
+
+    assert [*seen, _lock_timeout()] == [usual, usual]
+
+
+def _lock_timeout() -> str:
+    """How long this session waits for a lock."""
+    mysql = connection.vendor == "mysql"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@innodb_lock_wait_timeout" if mysql else "SHOW lock_timeout")
+        return str(cursor.fetchone()[0])
+
+
 @pytest.mark.django_db
 def test_it_works_inside_a_test_case() -> None:
     """The transaction that wraps a TestCase does not count as an enclosing one."""

@@ -19,6 +19,7 @@ from tests.sender import ROWS, Sender, new_key
 pytestmark = pytest.mark.row_locks  # SQLite has one writer, so there is nothing to race for
 
 PATIENCE = 30  # seconds; a barrier that takes as long is broken
+PROMPT = 5  # seconds; what waits for another request's commit takes longer
 OTHER_ROWS = {"sku": "tea", "qty": 2}
 
 both_ways = pytest.mark.parametrize("way", ["/plain/", "/apiview/"])
@@ -142,3 +143,24 @@ def test_a_twin_does_not_wait_for_a_commit(send: Sender, after: Any) -> None:
             before_the_commit = answered.wait(PATIENCE / 2)
         assert (before_the_commit, twin.result()) == (True, 409)
     assert send("/plain/", key=key).status_code == 201
+
+
+def test_a_claim_waits_but_a_moment_for_one_that_is_not_committed(send: Sender) -> None:
+    """The same key, inserted and not committed: 409 long before that is decided."""
+    key = new_key()
+    send("/plain/", key=key)
+    record = IdempotencyKey.objects.get()
+    IdempotencyKey.objects.all().delete()
+
+    def claim() -> Any:
+        try:
+            return Sender()("/plain/", key=key)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        record.save(force_insert=True)
+        answer = pool.submit(claim).result(PROMPT)
+
+    assert (answer.status_code, answer["Retry-After"]) == (409, "1")
+    assert Order.objects.count() == 1
