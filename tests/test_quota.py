@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from django.db import connection
 
 from django_idempotency.models import IdempotencyKey
+from django_idempotency.rows import KeyRows
 from tests.conformance.test_first_and_replay import every_way
-from tests.conformance.views_more import user_and_token
+from tests.conformance.views_more import Gate, user_and_token
 from tests.orders.models import Order
 from tests.sender import Sender, new_key
 
@@ -63,3 +65,38 @@ def test_s17_a_burst_does_not_slip_through(send: Any) -> None:
     assert set(statuses) <= {201, 429}
     assert Order.objects.count() == statuses.count(201) <= 3
     assert IdempotencyKey.objects.count() == statuses.count(201)
+
+
+def test_s17_a_key_that_a_twin_has_used_is_not_given_back(send: Any, before: Any) -> None:
+    """A claim beyond the limit is refused; its twin completed meanwhile, and is replayed."""
+    key, twins = new_key(), []
+    for _ in range(3):
+        send("/plain/", key=new_key())
+    before(KeyRows, "live_keys", lambda: twins.append(send("/plain/", key=key)))
+
+    assert send("/plain/", key=key).status_code == 429
+
+    retry = send("/plain/", key=key)
+    assert (twins[0].status_code, retry.content) == (201, twins[0].content)
+    assert retry["Idempotent-Replayed"] == "true"
+    assert Order.objects.count() == 4
+
+
+@pytest.mark.row_locks  # SQLite has one writer
+def test_s17_a_refusal_does_not_wait_for_a_twin(send: Any, after: Any, before: Any) -> None:
+    """A claim beyond the limit is refused at once, also while its twin is inside the view."""
+    key, gate, held = new_key(), Gate(), []
+    for _ in range(3):
+        send("/plain/", key=new_key())
+    after(gate)
+    with ExitStack() as stack:
+        before(
+            KeyRows,
+            "live_keys",
+            lambda: held.append(stack.enter_context(gate.hold("/plain/", key=key))),
+        )
+
+        assert send("/plain/", key=key).status_code == 429
+        assert held[0].answer().status_code == 201  # nobody opened the gate before
+
+    assert send("/plain/", key=key)["Idempotent-Replayed"] == "true"

@@ -50,6 +50,7 @@ def test_t1_t3_an_expired_key_executes_as_new(send: Any, way: str) -> None:
     record = IdempotencyKey.objects.get()
     assert record.replay_count == 1
     assert record.attempts == 1
+    assert record.created_at > timezone.now() - timedelta(hours=1)
     assert record.expires_at > timezone.now() + timedelta(hours=23)
 
 
