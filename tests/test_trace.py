@@ -6,10 +6,12 @@ import logging
 from typing import Any
 
 import pytest
+from rest_framework.authtoken.models import Token
 
 from django_idempotency import rows, signals
-from django_idempotency.models import IdempotencyKey, KeyEvent
+from django_idempotency.models import IdempotencyKey, KeyEvent, KeyTally
 from django_idempotency.protocol import Outcome
+from django_idempotency.store import Store
 from tests.orders.models import Order
 from tests.sender import new_key
 
@@ -107,3 +109,57 @@ def test_an_event_says_who_when_and_how_long(send: Any) -> None:
     assert (event.status, event.remote_addr, event.request_id) == (201, "127.0.0.1", "req-1")
     assert event.user_agent == "till�/2"
     assert event.duration_ms >= 0
+
+
+def test_an_execution_whose_commit_fails_has_failed(send: Any, after: Any, caplog: Any) -> None:
+    """The view returned its 201, and the database refused the commit: a failure, on all records."""
+    caplog.set_level(logging.INFO, "django_idempotency")
+    # PostgreSQL and SQLite check that reference in COMMIT, MySQL at once.
+    after(lambda request, order: Token.objects.create(key="of nobody", user_id=0) and None)
+
+    assert send("/plain/", key=new_key()).status_code == 500
+
+    assert KeyTally.objects.get().failure_count == 1
+    assert ["outcome=failed" in line for line in lines(caplog)] == [True]
+    assert not Order.objects.exists()
+
+
+@pytest.mark.parametrize("death", [SystemExit, KeyboardInterrupt])
+def test_a_dying_process_is_not_asked_to_account(send: Any, after: Any, death: Any) -> None:
+    """Who is told to stop leaves an execution without a word, as who is killed does."""
+
+    def die(request: Any, order: Order) -> None:
+        raise death
+
+    after(die)
+    with pytest.raises(death):
+        send("/plain/", key=new_key())
+
+    assert not KeyTally.objects.exists()
+    assert not Order.objects.exists()
+
+
+def test_who_is_given_a_key_again_and_again_accounts_for_each(
+    send: Any, after: Any, before: Any
+) -> None:
+    """Given thrice, used once: it gave way twice, and none of that will pass for a crash."""
+    key = new_key()
+
+    def fail_others(request: Any, order: Order) -> None:
+        if order.qty == 2:
+            raise RuntimeError
+
+    def other() -> None:
+        """Another request, which takes a key that nobody runs."""
+        assert send("/plain/", {"sku": "tea", "qty": 2}, key=key).status_code == 500
+
+    def usual() -> None:
+        """The other request's own step."""
+
+    after(fail_others)
+    before(Store, "exclusive", other, usual, other, usual)
+
+    assert send("/plain/", key=key).status_code == 201
+
+    tally = KeyTally.objects.get()
+    assert (tally.given_way_count, tally.failure_count) == (2, 2)

@@ -198,15 +198,16 @@ def test_a_replay_that_cannot_be_counted(send: Any, trigger: Strike, state: str)
 
 
 @both_kinds
-def test_a_single_serialization_failure_at_the_claim_is_not_seen(
-    send: Any, trigger: Strike, way: str
+@pytest.mark.parametrize("state", ["40001", "40P01"])
+def test_a_single_serialization_failure_or_deadlock_at_the_claim_is_not_seen(
+    send: Any, trigger: Strike, way: str, state: str
 ) -> None:
     """The claim is made again at once: it has done nothing yet."""
     key = new_key()
-    with trigger("40001", f"BEFORE INSERT ON {KEYS}"):
+    with trigger(state, f"BEFORE INSERT ON {KEYS}"):
         execute(
             "CREATE OR REPLACE FUNCTION proof_fails() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            "IF nextval('proof_fired') = 1 THEN RAISE EXCEPTION USING ERRCODE = '40001'; "
+            f"IF nextval('proof_fired') = 1 THEN RAISE EXCEPTION USING ERRCODE = '{state}'; "
             "END IF; RETURN NEW; END $$"
         )
         assert send(way, key=key).status_code == 201
