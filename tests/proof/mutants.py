@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["LOCKS", "TRANSACTION", "C", "Mutant", "mutant"]
+__all__ = ["LOCKS", "TRANSACTION", "C", "Mutant", "S", "mutant"]
 
 C = "tests/conformance/"
+S = "tests/test_second_lines.py::"
 T = "tests/proof/test_take_overs.py::"
 
 
@@ -162,6 +163,11 @@ TRANSACTION = (
         ),
     ),
     mutant(
+        "the limit of a claim's wait outlives the claim",
+        "tests/test_databases.py::test_a_claim_does_not_shorten_what_the_view_waits",
+        ("sql.py", "'{LOCK_TIMEOUT}', true)", "'{LOCK_TIMEOUT}', false)"),
+    ),
+    mutant(
         "a lost commit is called undone",
         C + "test_commit.py::test_x8_lost_after_the_commit_it_took_place[/apiview/]",
         ("store.py", "unknown = committing and is_lost(error)", "unknown = False"),
@@ -227,6 +233,14 @@ LOCKS = (
             'finished = "IS NOT NULL" if expired else "IS NULL"',
             'finished = "IS NOT DISTINCT FROM completed_at"',
         ),
+    ),
+    mutant(
+        "take-over of what a twin made new",
+        (
+            "tests/proof/test_model_races.py::test_an_expired_key_that_a_twin_made_new_is_replayed",
+            S + "test_a_take_over_does_not_rely_on_an_old_look",
+        ),
+        ("statements.py", "AND {seed} = %s ", "AND ({seed} = %s OR TRUE) "),
     ),
     mutant(
         "take-over without a second look",

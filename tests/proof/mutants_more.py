@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .mutants import LOCKS, TRANSACTION, C, Mutant, mutant
+from .mutants import LOCKS, TRANSACTION, C, Mutant, S, mutant
 
 __all__ = ["MUTANTS"]
 
@@ -174,6 +174,14 @@ REQUESTS = (
 )
 
 KEPT = (
+    mutant(
+        "a stored response is replaced",
+        (
+            S + "test_a_stored_response_is_never_replaced",
+            S + "test_an_execution_that_cannot_store_its_response_is_undone",
+        ),
+        ("statements.py", '= %s AND {completed} IS NULL"', '= %s"'),
+    ),
     mutant(
         "store Set-Cookie",
         C + "test_bodies.py::test_h2_a_cookie_written_as_a_header_is_not_replayed",
