@@ -15,8 +15,9 @@ NOT_AGAIN := $(addprefix --ignore-glob=,tests/browser 'tests/client/test_[!f]*.p
   tests/proof/test_history.py tests/proof/test_model_mutations.py tests/proof/test_model_protocol.py)
 # What a database, a Django or a Python may change.
 ON_DATABASES := tests/conformance tests/test_databases.py tests/test_races.py tests/test_traps.py \
-  tests/test_traps_outer.py tests/test_models.py tests/test_purge.py tests/test_trace.py \
-  tests/test_quota.py tests/proof/test_take_overs.py tests/proof/test_storms.py tests/proof/test_model_races.py
+  tests/test_traps_outer.py tests/test_traps_database.py tests/test_models.py tests/test_purge.py \
+  tests/test_trace.py tests/test_quota.py tests/test_second_lines.py tests/proof/test_take_overs.py \
+  tests/proof/test_overtaken.py tests/proof/test_storms.py tests/proof/test_model_races.py
 
 # `make test PYTHON=python3.13` runs everything on that Python.
 ifneq ($(origin PYTHON),file)

@@ -221,8 +221,10 @@ class Store:
         """Whether the transaction is no longer the one that began."""
         if self.rows.connection.vendor == "sqlite":
             # A full disk, or an INSERT OR ROLLBACK, undoes the whole of it. Raw SQL that swallows
-            # the error goes on without a transaction.
-            return not self.rows.connection.connection.in_transaction
+            # the error goes on without a transaction. (Of a connection that was closed Django
+            # itself says so.)
+            closed = self.rows.connection.closed_in_transaction
+            return not closed and not self.rows.connection.connection.in_transaction
         if self._tripwire is None or not self.rows.connection.errors_occurred:
             return False  # asked after errors only
         try:

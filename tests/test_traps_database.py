@@ -63,6 +63,18 @@ def test_a_transaction_that_sqlite_undid_is_no_success(
 
 
 @pytest.mark.parametrize("way", ["/plain/", "/apiview/"])
+def test_a_view_that_closes_its_connection_is_no_success(send: Any, after: Any, way: str) -> None:
+    """Its writes are gone with it: 500, and a retry executes."""
+    key = new_key()
+    after(lambda request, order: connection.close())
+    assert send(way, key=key).status_code == 500
+    assert not Order.objects.exists()
+
+    after(usual)
+    assert send(way, key=key).status_code == 201
+
+
+@pytest.mark.parametrize("way", ["/plain/", "/apiview/"])
 @pytest.mark.parametrize(
     "cause", [psycopg.errors.DeadlockDetected, psycopg.errors.AdminShutdown, None]
 )
