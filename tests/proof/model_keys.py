@@ -48,6 +48,7 @@ class Rules:
     claim_first: bool = True  # the claim is committed before the request runs
     one_transaction: bool = True  # effect and response are committed together
     compare: bool = True  # begin again only what is as it was seen
+    compare_seed: bool = True  # which tells who was given the key since; the count may be the same
     judge_again: bool = True  # under the lock
     check_store: bool = True  # a response is stored where there is none, or all is rolled back
     take_locked: bool = True  # only an unlocked key is taken over

@@ -67,10 +67,10 @@ def is_free(row: Row, worker: Worker) -> bool:
     return row.expired if row.done else row.body != worker.body
 
 
-def _as_seen(row: Row, seen: Row) -> bool:
+def _as_seen(row: Row, seen: Row, rules: Rules) -> bool:
     """Nobody was given the key since, or finished under it."""
-    one, other = ((r.life, r.seed, r.attempts, r.done) for r in (row, seen))
-    return one == other
+    counted = (row.attempts, row.done) == (seen.attempts, seen.done)
+    return counted and (row.owner == seen.owner or not rules.compare_seed)
 
 
 def _again(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
@@ -89,7 +89,7 @@ def _is_exhausted(record: Row, row: Row | None, rules: Rules) -> bool:
 def _begin(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
     """Begin again what is unlocked and as it was seen."""
     row, seen = state.row, Row(*worker.seen)
-    unchanged = row is not None and _as_seen(row, seen)
+    unchanged = row is not None and _as_seen(row, seen, rules)
     if row is None or locked(state) or not (unchanged or not rules.compare):
         yield told(state, number, worker, seen, busy=True)
         return
@@ -144,7 +144,7 @@ def _take(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
     passed = worker._replace(step=PASSED, seen=() if worker.step == MOMENT else worker.seen)
     if row is None or (locks and locked(state)):
         yield "held", with_worker(state, number, passed)
-    elif rules.at_once and not _as_seen(row, Row(*worker.seen)):
+    elif rules.at_once and not _as_seen(row, Row(*worker.seen), rules):
         yield "changed", with_worker(state, number, passed)
     else:
         yield "locked", with_worker(state, number, worker._replace(step=TAKING, locks=locks))
@@ -155,6 +155,9 @@ def _taking(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
     row = state.row
     worker = worker._replace(locks=False, seen=())
     if row is None or not is_free(row, worker):  # read before the lock, where not at once
+        if row is not None and rules.at_once and rules.take_locked:
+            msg = "taken over, though another has finished under it since it was seen"
+            raise Violation(msg)
         yield told(state, number, worker, row, busy=row is None)
         return
     # Who died did so for the request before: what is accounted for is all that is begun.
@@ -168,7 +171,7 @@ def _taking(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
 def _passed(state: State, number: int, worker: Worker, rules: Rules) -> Steps:
     """The look that follows a take-over in vain; unchanged, the key is given a moment."""
     row, seen = state.row, worker.seen
-    if rules.second_look and seen and row is not None and _as_seen(row, Row(*seen)):
+    if rules.second_look and seen and row is not None and _as_seen(row, Row(*seen), rules):
         yield "a moment", with_worker(state, number, worker._replace(step=MOMENT))
         return
     if row is not None and is_free(row, worker) and (row.done or state.upkeep == KNOWN):

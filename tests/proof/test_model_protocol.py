@@ -54,6 +54,7 @@ CONTROLS: dict[str, tuple[Rules, str]] = {
     "begin again without compare-and-set": (Rules(compare=False), "begun again, though"),
     "not judged again under the lock": (Rules(judge_again=False), "key that is not its own"),
     "take-over without the lock": (Rules(take_locked=False), "key that is not its own"),
+    "take-over after an old look": (Rules(compare_seed=False), "taken over, though"),
     "no second look": (Rules(second_look=False), "refused as a conflict"),
     "commit not flushed": (Rules(flush=False), "answer that was given is gone"),
     "keys kept where they may be lost": (Rules(durable_key=False), "key of an effect is gone"),
@@ -83,6 +84,8 @@ def test_a_protocol_without_it_is_found_out(fault: str) -> None:
     """Negative controls: each part is there for a reason, and the exploration sees it."""
     rules, complaint = CONTROLS[fault]
     shapes = ["three workers, one body", "two requests each, two bodies"]
+    if not rules.compare_seed:
+        shapes = ["two requests each, one body"]
     if not rules.second_look:
         shapes = ["three workers, two bodies"]
     if not (rules.flush and rules.durable_key):
