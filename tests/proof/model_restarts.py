@@ -58,9 +58,11 @@ def _come_back(state: State, row: Row | None) -> State:
         raise Violation(msg)
     if row is not None and not row.done:
         dead = sum(worker.ours == row.owner for worker in state.workers)
-        # A failure whose account is lost cannot be told from a crash.
-        lost = done.failures - row.failures if done is not None and done.life == row.life else 0
-        row = row._replace(crashes=row.crashes + dead + lost)
+        crashes, lost = row.crashes, 0
+        if done is not None and done.life == row.life:
+            # A failure whose account is lost cannot be told from a crash; who died is dead.
+            crashes, lost = max(crashes, done.crashes), done.failures - row.failures
+        row = row._replace(crashes=crashes + dead + lost)
     workers = tuple(sorted(Worker(IDLE, w.body, w.left) for w in state.workers))
     less = state._replace(restarts=state.restarts - 1, before=(), upkeep=0)
     return less._replace(row=row, workers=workers)
