@@ -118,8 +118,7 @@ def record_of(
     return _dumps(record)
 
 
-def _dumps(record: dict[str, Any]) -> str:
-    return json.dumps(record, separators=(",", ":"), default=str)
+_dumps = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
 def _plain(document: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import lru_cache, partial, wraps
 from http import HTTPStatus
 from inspect import isawaitable
 from types import FunctionType
@@ -23,7 +23,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from .body import record_stream
-from .conf import get_settings
+from .conf import Settings, get_settings
 from .exceptions import Undone
 from .foreign import as_operation
 from .incoming import settings_policy
@@ -169,19 +169,24 @@ def _wrapped(view: Any, policy: Policy) -> Any:
     operation = as_operation(view)
     run = view if operation is None else operation.run
     check = None if operation is None else operation.check
+    name = _name_of(view)
+
+    @lru_cache(maxsize=1)
+    def complete(settings: Settings) -> Policy:
+        return policy.over(settings_policy(settings))
 
     @wraps(view)
     def inner(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if check is not None and (refused := check(request)):
             return cast("HttpResponseBase", refused)
-        return _respond(request, partial(run, request, *args, **kwargs), policy, view)
+        return _respond(request, partial(run, request, *args, **kwargs), complete, name)
 
     @wraps(view)
     async def ainner(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if check is not None and (refused := await check(request)):
             return cast("HttpResponseBase", refused)
         execute = partial(async_to_sync(_awaited), run, request, *args, **kwargs)
-        return await sync_to_async(_respond)(request, execute, policy, view)
+        return await sync_to_async(_respond)(request, execute, complete, name)
 
     wrapper: Any = own_transactions(ainner if is_async else inner)
     wrapper.idempotency_policy = policy
@@ -199,22 +204,24 @@ def _owner_of(view: Any) -> Any:
     return getattr(getattr(view, "func", view), "__self__", bound)
 
 
-def _respond(request: Any, execute: Any, policy: Policy, view: Any) -> HttpResponseBase:
+def _respond(
+    request: Any, execute: Any, complete: Callable[[Settings], Policy], name: str
+) -> HttpResponseBase:
     if isinstance(request, Request):
-        raise ImproperlyConfigured(BELOW_API_VIEW.format(name=_name_of(view)))
+        raise ImproperlyConfigured(BELOW_API_VIEW.format(name=name))
     if not isinstance(request, HttpRequest):
         kind = type(request).__name__
-        raise ImproperlyConfigured(NO_REQUEST.format(name=_name_of(view), kind=kind))
+        raise ImproperlyConfigured(NO_REQUEST.format(name=name, kind=kind))
     settings = get_settings()
     cast("Any", request).idempotency = None  # until there is a key, and it has been claimed
     if request.method not in settings.METHODS:
         return _plain(execute)
-    whole = policy.over(settings_policy(settings))
+    policy = complete(settings)
     if settings.meta_name in request.META:
         record_stream(request)
-    elif not whole.required and not (whole.key_field and whole.key_field in request.POST):
+    elif not policy.required and not (policy.key_field and policy.key_field in request.POST):
         return _plain(execute)
-    return respond(request, execute, whole, name=_name_of(view), answer=_answer)
+    return respond(request, execute, policy, name=name, answer=_answer)
 
 
 def _name_of(view: Any) -> str:

@@ -68,6 +68,11 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
+_DECODER = json.JSONDecoder(
+    parse_float=_Literal, parse_constant=_Literal, object_pairs_hook=_unique_members
+)
+
+
 def load_json(raw: bytes) -> Any:
     """Parse JSON for comparison.
 
@@ -76,12 +81,7 @@ def load_json(raw: bytes) -> Any:
             caller compares the raw bytes instead.
     """
     try:
-        document = json.loads(
-            raw.decode(),
-            parse_float=_Literal,
-            parse_constant=_Literal,
-            object_pairs_hook=_unique_members,
-        )
+        document = _DECODER.decode(raw.decode())
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
     if _is_deep(document):

@@ -185,7 +185,8 @@ class IdempotentMixin:
         listed = self.idempotency_actions is None or name in self.idempotency_actions
         if chosen is None and not listed:
             return None
-        return (chosen or Policy()).over(self._own_policy()).over(settings_policy(settings))
+        own, decorated = self._own_policy(), self.idempotency_policy
+        return (chosen or own).over(own, decorated, settings_policy(settings))
 
     def _own_policy(self) -> Policy:
         cls = type(self)
@@ -197,7 +198,7 @@ class IdempotentMixin:
         for field, hook in HOOKS.items():
             if getattr(cls, hook) is not getattr(IdempotentMixin, hook):
                 own[field] = getattr(self, hook)
-        return Policy(**own).over(self.idempotency_policy)
+        return Policy(**own)
 
     def _run(
         self,

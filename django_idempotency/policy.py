@@ -100,12 +100,16 @@ class Policy:
             return f"{said}."
         return f"{said}, not {value!r}. {rules.cure(said, value)}".rstrip()
 
-    def over(self, base: Policy) -> Policy:
-        """This policy, with ``base`` where it is silent."""
-        chosen = {
-            f.name: getattr(base, f.name) if (value := getattr(self, f.name)) is None else value
-            for f in fields(Policy)
-        }
+    def over(self, *bases: Policy) -> Policy:
+        """This policy; where it is silent, the first of ``bases`` that is not."""
+        chosen: dict[str, Any] = {}
+        for name in self.__slots__:
+            value = getattr(self, name)
+            for base in bases:
+                if value is not None:
+                    break
+                value = getattr(base, name)
+            chosen[name] = value
         return Policy(**chosen)
 
 

@@ -79,7 +79,7 @@ class HttpCodec:
             described = body == whole  # or what the headers say of its bytes is no longer so
         stored = StoredResponse(
             status=response.status_code,
-            headers=tuple(pair for pair in response.items() if self._is_kept(pair[0])),
+            headers=tuple(pair for pair in response.items() if _is_kept(pair[0], self.settings)),
             body=body,
         )
         return response, stored if described else _less_digests(stored)
@@ -118,9 +118,6 @@ class HttpCodec:
         for name, value in stored.headers:
             response[name] = value  # refuses line breaks, should a row have been tampered with
         return response
-
-    def _is_kept(self, name: str) -> bool:
-        return not any(fnmatchcase(name.lower(), drop) for drop in _dropped(self.settings))
 
     def _bounded(self, body: bytes) -> bytes | None:
         return body if len(body) <= self.settings.MAX_RESPONSE_BYTES else None
@@ -175,9 +172,11 @@ def _less_digests(stored: StoredResponse) -> StoredResponse:
     )
 
 
-@functools.lru_cache(maxsize=4)
-def _dropped(settings: Settings) -> tuple[str, ...]:
-    return tuple(pattern.lower() for pattern in settings.DROP_HEADERS)
+@functools.lru_cache(maxsize=256)
+def _is_kept(name: str, settings: Settings) -> bool:
+    """Whether the header is part of the response, and not of the way it was sent."""
+    lowered = name.lower()
+    return not any(fnmatchcase(lowered, drop.lower()) for drop in settings.DROP_HEADERS)
 
 
 def _take(chunks: Iterator[bytes], limit: int) -> list[bytes]:

@@ -196,9 +196,9 @@ KEPT = (
         (
             "responses.py",
             "            headers=tuple(pair for pair in response.items() "
-            "if self._is_kept(pair[0])),\n",
+            "if _is_kept(pair[0], self.settings)),\n",
             "            headers=tuple(pair for pair in response.items() "
-            "if self._is_kept(pair[0]))\n"
+            "if _is_kept(pair[0], self.settings))\n"
             '            + tuple(("Set-Cookie", m.OutputString()) '
             "for m in response.cookies.values()),\n",
         ),
