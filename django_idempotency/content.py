@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["content_of", "default_fingerprint", "record_of", "salt_of"]
 
+_NONE = content_digest(())
 _LONGEST_RECORD = 64 * 1024  # bytes of a kept body
 
 
@@ -52,14 +53,16 @@ def _content(
     if parameters.get("charset", "").lower() == "utf-8":
         del parameters["charset"]  # the default, spelled out
     body = _body(request, media_type, exclude)
-    query = parse_qsl(django_request.META.get("QUERY_STRING", ""), keep_blank_values=True)
+    query = django_request.META.get("QUERY_STRING", "")
     headers = [django_request.headers.get(name, "") for name in settings.FINGERPRINT_HEADERS]
     texts = (cast("str", request.method), django_request.path, media_type, *headers)
     return body, [
         *(text.encode("utf-8", "surrogatepass") for text in texts),
         str(getattr(request, "version", None) or "").encode(),  # DRF's API version
-        content_digest(canonical_pairs(query)),
-        content_digest(canonical_pairs(parameters.items())),
+        content_digest(canonical_pairs(parse_qsl(query, keep_blank_values=True)))
+        if query
+        else _NONE,
+        content_digest(canonical_pairs(parameters.items())) if parameters else _NONE,
         content_digest(body.parts),
     ]
 

@@ -64,7 +64,7 @@ class Migration(migrations.Migration):
                         editable=False, verbose_name="outbound seed"
                     ),
                 ),
-                ("attempts", models.PositiveIntegerField(default=1, verbose_name="attempts")),
+                ("attempts", models.IntegerField(default=1, verbose_name="attempts")),
                 ("created_at", models.DateTimeField(db_index=True, verbose_name="first seen")),
                 ("expires_at", models.DateTimeField(db_index=True, verbose_name="expires")),
                 (
@@ -73,13 +73,11 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "duration_ms",
-                    models.PositiveIntegerField(
-                        blank=True, null=True, verbose_name="duration in ms"
-                    ),
+                    models.IntegerField(blank=True, null=True, verbose_name="duration in ms"),
                 ),
                 (
                     "response_status",
-                    models.PositiveSmallIntegerField(blank=True, null=True, verbose_name="status"),
+                    models.SmallIntegerField(blank=True, null=True, verbose_name="status"),
                 ),
                 (
                     "response_headers",
@@ -127,9 +125,9 @@ class Migration(migrations.Migration):
                 ("at", models.DateTimeField(verbose_name="time")),
                 (
                     "status",
-                    models.PositiveSmallIntegerField(blank=True, null=True, verbose_name="status"),
+                    models.SmallIntegerField(blank=True, null=True, verbose_name="status"),
                 ),
-                ("duration_ms", models.PositiveIntegerField(verbose_name="duration in ms")),
+                ("duration_ms", models.IntegerField(verbose_name="duration in ms")),
                 ("method", models.CharField(max_length=10, verbose_name="method")),
                 (
                     "path",
@@ -174,22 +172,22 @@ class Migration(migrations.Migration):
                         verbose_name="key",
                     ),
                 ),
-                ("replay_count", models.PositiveIntegerField(default=0, verbose_name="replays")),
+                ("replay_count", models.IntegerField(default=0, verbose_name="replays")),
                 (
                     "conflict_count",
-                    models.PositiveIntegerField(default=0, verbose_name="conflicting reuses"),
+                    models.IntegerField(default=0, verbose_name="conflicting reuses"),
                 ),
                 (
                     "in_flight_count",
-                    models.PositiveIntegerField(default=0, verbose_name="refused in flight"),
+                    models.IntegerField(default=0, verbose_name="refused in flight"),
                 ),
                 (
                     "failure_count",
-                    models.PositiveIntegerField(default=0, verbose_name="failed executions"),
+                    models.IntegerField(default=0, verbose_name="failed executions"),
                 ),
                 (
                     "given_way_count",
-                    models.PositiveIntegerField(default=0, verbose_name="given way to a twin"),
+                    models.IntegerField(default=0, verbose_name="given way to a twin"),
                 ),
                 (
                     "last_replayed_at",
