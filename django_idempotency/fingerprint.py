@@ -150,9 +150,10 @@ def flatten(document: Any, name: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(document, list) and document:
         for index, value in enumerate(document):
             yield from flatten(value, f"{name}[{index}]")
+    elif type(document) is int:
+        yield name, repr(document)  # as json.dumps() spells it, in a tenth of the time
     else:
-        text = document.text if isinstance(document, _Literal) else json.dumps(document)
-        yield name, text
+        yield name, document.text if isinstance(document, _Literal) else json.dumps(document)
 
 
 def field_digests(

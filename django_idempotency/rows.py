@@ -229,6 +229,8 @@ class KeyRows:
 
 
 def _moment(value: Any) -> datetime:
-    """A time as a cursor returns it: SQLite gives text, naive ones are in UTC."""
+    """A time as a cursor returns it: SQLite gives text, PostgreSQL seconds, naive ones are UTC."""
+    if isinstance(value, float):
+        return datetime.fromtimestamp(value, UTC)
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

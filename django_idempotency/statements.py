@@ -62,8 +62,8 @@ class Statements:
         )
         self.now, self.later = self._clock()
         self.columns = (
-            f"{self._names(('scope', 'key', 'fingerprint', 'attempts', 'seed', 'expires_at'))}, "
-            f"{self.quote('expires_at')} <= {self.now}, "
+            f"{self._names(('scope', 'key', 'fingerprint', 'attempts', 'seed'))}, "
+            f"{self._expiry()}, {self.quote('expires_at')} <= {self.now}, "
             f"{self._names((*STORED[:3], 'request_record'))}"
         )
         self.by_id = f"FROM {self.key} WHERE {self.quote('id')} = %s"
@@ -96,6 +96,10 @@ class Statements:
         zone = "" if settings.USE_TZ else ", 'localtime'"
         moment = f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'now'{zone}"
         return f"{moment})", f"{moment}, %s)"
+
+    def _expiry(self) -> str:
+        """When a key expires, as ``rows`` takes it: a time, its text, or seconds since 1970."""
+        return self.quote("expires_at")
 
     def _names(self, columns: Iterable[str]) -> str:
         return ", ".join(self.quote(column) for column in columns)
