@@ -127,6 +127,8 @@ def test_the_time_out_of_mysql_is_asked_for(
     command: str | None,
 ) -> None:
     """W006: pasted, the hint ends it and keeps the command that was there; MariaDB has both."""
+    if is_mariadb and not connections["default"].mysql_is_mariadb:
+        pytest.skip("this MySQL lacks the variable of MariaDB")
     monkeypatch.setitem(vars(connections["default"]), "mysql_is_mariadb", is_mariadb)
     without_timeouts(entry)
     if command:
@@ -140,6 +142,27 @@ def test_the_time_out_of_mysql_is_asked_for(
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT @@{variable}, @@lock_wait_timeout = 7")
         assert cursor.fetchone() == (60, bool(command))
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="asks for variables of MySQL")
+@pytest.mark.parametrize("others", ["", ", SESSION wait_timeout = 60"])
+def test_mysqls_patience_is_asked_for(
+    entry: dict[str, Any], monkeypatch: pytest.MonkeyPatch, others: str
+) -> None:
+    """W009, and its hint ends it. MariaDB has the variable, and bounds single statements."""
+    entry["init_command"] = f"SET SESSION innodb_lock_wait_timeout = 50{others}"
+    with monkeypatch.context() as patch:
+        patch.setitem(vars(connections["default"]), "mysql_is_mariadb", True)
+        assert "W009" not in ids(found())
+    monkeypatch.setitem(vars(connections["default"]), "mysql_is_mariadb", False)
+    connection.close()
+    messages = found()
+    assert ids(messages) == ["W005", *["W006"] * (not others), "W009"]
+
+    connection.close()
+    entry.update(options_of(messages[-1].hint))
+
+    assert ids(found()) == ["W005"]
 
 
 @pytest.mark.row_locks

@@ -61,7 +61,7 @@ def check_engine(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_database(*, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """E003: too old. W002, W003, W006: time-outs. W004, W005: where the promise is weaker."""
+    """E003: too old. W002, W003, W006, W009: time-outs. W004, W005: where the promise is weaker."""
     alias = router.db_for_write(IdempotencyKey)
     connection = connections[alias]
     look = _LOOK.get(connection.vendor)

@@ -25,6 +25,7 @@ _TIMEOUTS = {
     ),
 }
 _LONG = 3600  # seconds; MySQL's own wait_timeout is eight hours
+_PATIENT = 5  # seconds; its innodb_lock_wait_timeout is 50
 
 
 def postgresql(connection: Any) -> Iterator[CheckMessage]:
@@ -65,7 +66,7 @@ def sqlite(connection: Any) -> Iterator[CheckMessage]:
 
 
 def mysql(connection: Any) -> Iterator[CheckMessage]:
-    """E003: too old. W005: what commits by itself. W006: the time-out for a hung worker."""
+    """E003: too old. W005: what commits by itself. W006, W009: time-outs that are too long."""
     if not connection.features.has_select_for_update_skip_locked:
         yield checks.Error(
             f"DATABASES[{connection.alias!r}] is too old to skip locked rows.",
@@ -82,26 +83,40 @@ def mysql(connection: Any) -> Iterator[CheckMessage]:
         "Keep such statements and tables out of protected views, or use PostgreSQL.",
         "W005",
     )
-    yield from _idle(connection, name)
+    yield from _time_outs(connection, name)
 
 
-def _idle(connection: Any, name: str) -> Iterator[CheckMessage]:
-    variable = "idle_transaction_timeout" if connection.mysql_is_mariadb else "wait_timeout"
+def _time_outs(connection: Any, name: str) -> Iterator[CheckMessage]:
+    idle = "idle_transaction_timeout" if connection.mysql_is_mariadb else "wait_timeout"
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT @@{variable}, @@wait_timeout")
-        chosen, wait = cursor.fetchone()
-    if 0 < chosen <= _LONG or wait <= _LONG:
-        return
+        cursor.execute(f"SELECT @@{idle}, @@wait_timeout, @@innodb_lock_wait_timeout")
+        chosen, wait, patience = cursor.fetchone()
+    hangs = wait > _LONG and not 0 < chosen <= _LONG
+    # MariaDB bounds the wait of a single statement, and the claim does.
+    waits = patience > _PATIENT and not connection.mysql_is_mariadb
+    # As for PostgreSQL: one line sets all that is missing.
+    missing = ["innodb_lock_wait_timeout = 1"] * waits + [f"{idle} = 60"] * hangs
     before = connection.settings_dict["OPTIONS"].get("init_command")
-    command = f"{before or 'SET'}{',' if before else ''} SESSION {variable} = 60"
+    command = ", ".join([before] * bool(before) + [f"SESSION {setting}" for setting in missing])
+    command = command if before else f"SET {command}"
     persistent = "" if connection.mysql_is_mariadb else " and CONN_HEALTH_CHECKS to True"
-    yield _warning(
-        f"{name} ends the session of a worker that hangs after {wait} s (wait_timeout), and keeps "
-        "its key locked for so long.",
-        f'Set "OPTIONS": {{"init_command": "{command}"}}{persistent} in '
-        f"DATABASES[{connection.alias!r}].",
-        "W006",
-    )
+    cure = f'Set "OPTIONS": {{"init_command": "{command}"}}{persistent * hangs} in '
+    cure += f"DATABASES[{connection.alias!r}]."
+    if hangs:
+        yield _warning(
+            f"{name} ends the session of a worker that hangs after {wait} s (wait_timeout), and "
+            "keeps its key locked for so long.",
+            cure,
+            "W006",
+        )
+    if waits:
+        yield _warning(
+            "MySQL cannot bound the wait of a single statement: a duplicate that comes in the same "
+            "moment as the first request is not refused, but waits until that has finished, for "
+            f"at most {patience} s (innodb_lock_wait_timeout).",
+            f"{cure} It bounds the waits of your own statements, too.",
+            "W009",
+        )
 
 
 def _weaker(message: str, cure: str, number: str) -> CheckMessage:
