@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.db.models import Count, DurationField, ExpressionWrapper, F, Q, Window
-from django.db.models.functions import RowNumber
+from django.db.models import BigIntegerField, Count, DurationField, ExpressionWrapper, F, Q, Window
+from django.db.models.functions import Cast, RowNumber
 
 from django_idempotency.protocol import Outcome
 
@@ -64,10 +64,12 @@ def _percentiles(
     and ``most`` say how far a rank is past it, in whole numbers. One statement for both ways
     to part the rows would be quicker, but MariaDB 10.11 then counts one like the other.
     """
+    # MySQL counts without a sign, and refuses a difference below nought.
+    rank, total = (Cast(count, BigIntegerField()) for count in ("rank", "total"))
     ranked = rows.annotate(
         rank=Window(RowNumber(), partition_by=partition_by, order_by="age"),
         total=Window(Count("*"), partition_by=partition_by),
-    ).annotate(half=F("rank") * 2 - F("total"), most=F("rank") * 20 - F("total") * 19)
+    ).annotate(half=rank * 2 - total, most=rank * 20 - total * 19)
     found: dict[int | None, list[timedelta]] = {}
     hits = ranked.filter(Q(half__range=(0, 1)) | Q(most__range=(0, 19)))
     for bar, age in hits.order_by("rank").values_list("bar", "age"):

@@ -89,7 +89,11 @@ REQUESTS = (
     mutant(
         "fingerprint without query",
         C + "test_mismatch.py::test_m4_another_query_is_refused",
-        ("content.py", "        content_digest(canonical_pairs(query)),\n", ""),
+        (
+            "content.py",
+            "keep_blank_values=True))) if query else",
+            "keep_blank_values=True))) if 0 else",
+        ),
     ),
     mutant(
         "fingerprint without method",
