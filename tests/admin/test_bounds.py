@@ -23,7 +23,8 @@ from tests.factories import IdempotencyKeyFactory, KeyEventFactory
 pytestmark = pytest.mark.django_db
 
 BOUND = 3
-NOW = datetime.now(UTC).replace(hour=12, minute=30, second=0, microsecond=0)
+# Yesterday's: pages know the real time, and nothing may be in their future.
+NOW = datetime.now(UTC).replace(hour=12, minute=30, second=0, microsecond=0) - timedelta(days=1)
 
 
 @pytest.fixture(autouse=True)
