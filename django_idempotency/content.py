@@ -53,18 +53,21 @@ def _content(
     if parameters.get("charset", "").lower() == "utf-8":
         del parameters["charset"]  # the default, spelled out
     body = _body(request, media_type, exclude)
-    query = django_request.META.get("QUERY_STRING", "")
+    asked = django_request.META.get("QUERY_STRING", "")
+    query = parse_qsl(asked, keep_blank_values=True) if asked else ()
     headers = [django_request.headers.get(name, "") for name in settings.FINGERPRINT_HEADERS]
     texts = (cast("str", request.method), django_request.path, media_type, *headers)
     return body, [
         *(text.encode("utf-8", "surrogatepass") for text in texts),
         str(getattr(request, "version", None) or "").encode(),  # DRF's API version
-        content_digest(canonical_pairs(parse_qsl(query, keep_blank_values=True)))
-        if query
-        else _NONE,
-        content_digest(canonical_pairs(parameters.items())) if parameters else _NONE,
+        _pairs_digest(query),
+        _pairs_digest(parameters.items()),
         content_digest(body.parts),
     ]
+
+
+def _pairs_digest(pairs: Collection[tuple[str, str]]) -> bytes:
+    return content_digest(canonical_pairs(pairs)) if pairs else _NONE
 
 
 def _body(request: Any, media_type: str, exclude: Any) -> Body:

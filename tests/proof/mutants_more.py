@@ -89,11 +89,7 @@ REQUESTS = (
     mutant(
         "fingerprint without query",
         C + "test_mismatch.py::test_m4_another_query_is_refused",
-        (
-            "content.py",
-            "keep_blank_values=True))) if query else",
-            "keep_blank_values=True))) if 0 else",
-        ),
+        ("content.py", "        _pairs_digest(query),\n", ""),
     ),
     mutant(
         "fingerprint without method",
