@@ -67,6 +67,7 @@ class PostgresStatements(Statements):
     """One round trip where others take two: claim and read, lock and count, count and tell."""
 
     compound = True
+    relaxed = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         super().__init__(connection)

@@ -51,6 +51,7 @@ def slots(columns: tuple[str, ...], computed: int) -> str:
 class Statements:
     """Portable texts, as SQLite runs them."""
 
+    relaxed = ""  # lets a transaction see what is committed while it runs, see KeyRows.count()
     being_deleted: str | None = None  # no row = upkeep is deleting the key; None = cannot be told
     compound = False  # whether one statement does the work of two, see PostgresStatements
 

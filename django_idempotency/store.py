@@ -38,7 +38,7 @@ logger = logging.getLogger("django_idempotency")
 
 _NO_SAVEPOINT = 1305
 _MOMENT = 0.02  # seconds; to take a key over takes a tenth of that
-ATTEMPTS_TO_CLAIM = 3  # passes after a serialization failure, before a request is turned away
+ATTEMPTS_TO_CLAIM = 3  # and to lock, with serialization failures; then a request is turned away
 
 _ENCLOSED = (
     "An idempotent view was called inside transaction.atomic(). It must own its transaction, or "
@@ -183,20 +183,25 @@ class Store:
 
         What an ``on_commit()`` callback raises comes through: the response counts.
         """
-        committing = False
-        try:
-            with self._transaction():
-                found = self.rows.lock() or replace(seen, busy=True)
-                self._stretch_tripwire()
-                self._listen()
-                yield found
-                committing = True
-        except (OperationalError, InterfaceError, InternalError) as error:
-            if self.committed or not is_transient(error):
-                raise
-            logger.exception("The database failed while a keyed request was being executed.")
-            unknown = committing and is_lost(error)
-            raise (OutcomeUnknown if unknown else StoreUnavailable) from error
+        for remaining in reversed(range(ATTEMPTS_TO_CLAIM)):
+            locked = committing = False
+            try:
+                with self._transaction():
+                    found = self.rows.lock() or replace(seen, busy=True)
+                    locked = True
+                    self._stretch_tripwire()
+                    self._listen()
+                    yield found
+                    committing = True
+            except (OperationalError, InterfaceError, InternalError) as error:
+                if remaining and not locked and may_begin_again(error):
+                    continue  # stricter isolation: the row is newer than this transaction
+                if self.committed or not is_transient(error):
+                    raise
+                logger.exception("The database failed while a keyed request was being executed.")
+                unknown = committing and is_lost(error)
+                raise (OutcomeUnknown if unknown else StoreUnavailable) from error
+            return
 
     def _listen(self) -> None:
         """Learn of the commit before any callback of the view runs, which may fail."""

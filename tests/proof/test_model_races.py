@@ -183,16 +183,20 @@ def test_the_commit_of_a_request_is_flushed(send: Any, after: Any, way: str) -> 
     assert seen == ["on", "on"]
 
 
+@pytest.mark.parametrize("step", ["claim", "lock"])
 @ways
-def test_a_claim_that_cannot_be_serialized_is_tried_again(send: Any, before: Any, way: str) -> None:
-    """40001 at the claim: nothing has run, so the client need not hear of it, twice."""
+def test_what_cannot_be_serialized_is_tried_again(
+    send: Any, before: Any, way: str, step: str
+) -> None:
+    """40001 before the view: nothing has run, so the client need not hear of it, twice."""
 
     def refuse() -> None:
         raise OperationalError from psycopg.errors.SerializationFailure()
 
-    before(KeyRows, "claim", refuse, refuse)
+    before(KeyRows, step, refuse, refuse)
 
     assert send(way, key=new_key()).status_code == 201
+    assert IdempotencyKey.objects.get().attempts == 1
 
 
 @pytest.mark.postgres
