@@ -16,8 +16,10 @@ NOT_AGAIN := $(addprefix --ignore-glob=,tests/browser 'tests/client/test_[!f]*.p
 # What a database, a Django or a Python may change.
 ON_DATABASES := tests/conformance tests/test_databases.py tests/test_races.py tests/test_traps.py \
   tests/test_traps_outer.py tests/test_traps_database.py tests/test_models.py tests/test_purge.py \
-  tests/test_trace.py tests/test_quota.py tests/test_second_lines.py tests/proof/test_take_overs.py \
-  tests/proof/test_overtaken.py tests/proof/test_storms.py tests/proof/test_model_races.py
+  tests/test_trace.py tests/test_quota.py tests/test_second_lines.py tests/test_promises.py \
+  tests/test_exactness.py tests/test_statements.py tests/proof/test_take_overs.py \
+  tests/proof/test_overtaken.py tests/proof/test_storms.py tests/proof/test_model_races.py \
+  tests/proof/test_stateful.py
 
 # `make test PYTHON=python3.13` runs everything on that Python.
 ifneq ($(origin PYTHON),file)
@@ -25,7 +27,7 @@ export UV_PYTHON := $(PYTHON)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mariadb matrix check bench coverage mutate screenshots wheel format clean
+.PHONY: help demo test mariadb ends matrix check bench coverage mutate screenshots wheel format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -40,6 +42,10 @@ test: $(UV) ## Run all tests on PostgreSQL, then those that a database may chang
 
 mariadb: $(UV) ## Run what depends on the database on MariaDB, from the system's packages
 	TEST_DB=mariadb $(RUN) pytest $(PYTEST) $(ON_DATABASES) tests/test_innodb.py
+
+ends: $(UV) ## Run it on the oldest and on the newest of all that we promise, on PostgreSQL
+	UV=$(UV) $(PYTHON) -m tests.matrix --only ends --db postgres -- \
+	  $(PYTEST) $(ON_DATABASES) tests/admin
 
 matrix: $(UV) ## Run the tests on every Python and Django that we promise, the oldest included
 	UV=$(UV) $(PYTHON) -m tests.matrix $(or $(MATRIX),-- $(PYTEST))

@@ -6,13 +6,15 @@ Counted as the database gets them, less those that only delimit transactions.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 
+from django_idempotency.models import IdempotencyKey, KeyEvent, KeyTally
 from tests.orders.models import Order
 from tests.sender import Sender, new_key
 
@@ -111,3 +113,48 @@ def test_a_refusal_in_flight_takes_no_more_than_three(send: Sender, after: Any, 
     assert response.status_code == 409
     assert answers == [201]
     assert len(texts) <= (3 if connection.vendor == "postgresql" else 4), texts
+
+
+@contextmanager
+def watched() -> Iterator[list[tuple[str, str]]]:
+    """(what was written, ``on`` if its commit waits for the disk), filled in at the end."""
+    seen: list[tuple[str, str]] = []
+    tables = {"key": IdempotencyKey, "tally": KeyTally, "event": KeyEvent}
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = on")
+        cursor.execute("CREATE TABLE waits (id serial, step text, waits text)")
+        cursor.execute(
+            "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "INSERT INTO waits (step, waits) VALUES (lower(TG_OP) || ' ' || TG_ARGV[0], "
+            "current_setting('synchronous_commit')); RETURN NEW; END $$"
+        )
+        for name, model in tables.items():
+            cursor.execute(
+                f"CREATE TRIGGER note BEFORE INSERT OR UPDATE ON {model._meta.db_table} "
+                f"FOR EACH ROW EXECUTE FUNCTION note({name})"
+            )
+        try:
+            yield seen
+            cursor.execute("SELECT step, waits FROM waits ORDER BY id")
+            seen.extend(cursor.fetchall())
+        finally:
+            for model in tables.values():
+                cursor.execute(f"DROP TRIGGER note ON {model._meta.db_table}")
+            cursor.execute("DROP FUNCTION note()")
+            cursor.execute("DROP TABLE waits")
+            connection.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+@both_ways
+def test_only_the_request_itself_waits_for_the_disk(way: str) -> None:
+    """A lost claim is claimed again, a lost count is a count: neither is worth a flush."""
+    send, key = Sender(), new_key()
+    with watched() as seen:
+        for body, status in ((None, 201), (None, 201), ({"sku": "tea"}, 422)):
+            assert send(way, body, key=key).status_code == status
+
+    counted = [("insert tally", "off"), ("insert event", "off")]
+    again = [("insert tally", "off"), ("update tally", "off"), ("insert event", "off")]
+    assert seen == [("insert key", "off"), ("update key", "on"), *counted, *again]

@@ -163,6 +163,15 @@ TRANSACTION = (
         ),
     ),
     mutant(
+        "claims and counts wait for the disk",
+        "tests/test_statements.py::test_only_the_request_itself_waits_for_the_disk",
+        (
+            "sql.py",
+            """_UNFLUSHED = "set_config('synchronous_commit', 'off', true) = 'off'\"""",
+            '_UNFLUSHED = "true"',
+        ),
+    ),
+    mutant(
         "the limit of a claim's wait outlives the claim",
         "tests/test_databases.py::test_a_claim_does_not_shorten_what_the_view_waits",
         ("sql.py", "'{LOCK_TIMEOUT}', true)", "'{LOCK_TIMEOUT}', false)"),
