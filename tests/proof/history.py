@@ -13,6 +13,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 FINAL = {201, 402}
@@ -32,6 +33,11 @@ class Operation:
     body: bytes = b""
     replayed: bool = False
     worker: int = 0
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether its client need not ask again."""
+        return self.status in FINAL or self.status == HTTPStatus.UNPROCESSABLE_ENTITY
 
     @property
     def outcome(self) -> str:
@@ -76,6 +82,20 @@ class History:
 
     def outcomes(self) -> dict[str, int]:
         return dict(Counter(operation.outcome for operation in self.operations))
+
+    def longest_wait(self) -> float:
+        """Seconds from the first time that a key was sent to its first final answer, at most.
+
+        Of a key that was never answered, to the last time that somebody asked.
+        """
+        keys: dict[str, list[Operation]] = defaultdict(list)
+        for operation in sorted(self.operations, key=lambda operation: operation.ended):
+            asked = keys[operation.key]
+            if not asked or not asked[-1].is_answer:
+                asked.append(operation)
+        return max(
+            asked[-1].ended - min(operation.began for operation in asked) for asked in keys.values()
+        )
 
     def violations(self, ask: Ask) -> Iterator[str]:
         """Compare everything that was heard with everything that is committed."""

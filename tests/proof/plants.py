@@ -123,11 +123,34 @@ def ignore_that_the_store_failed() -> None:
     Store.complete = careless  # type: ignore[method-assign]
 
 
+def replay_something_else() -> None:
+    load = HttpCodec.load
+
+    def other(self: Any, *args: Any) -> Any:
+        response = load(self, *args)
+        response.content += b" "
+        return response
+
+    HttpCodec.load = other  # type: ignore[method-assign]
+
+
+def take_every_unfinished_key_for_busy() -> None:
+    """As libraries do that have a status in place of a lock: a killed worker's key is stuck."""
+    usual = Store._reserved
+
+    def stuck(self: Any, seen: Any) -> Any:
+        unfinished = seen is not None and seen.response is None
+        return replace(seen, busy=True) if unfinished else usual(self, seen)
+
+    Store._reserved = stuck  # type: ignore[method-assign]
+
+
 PLANTS: dict[str, Callable[[], None]] = {
     plant.__name__: plant
     for plant in (
         *(render_after_the_commit, store_in_a_transaction_of_its_own, store_some_time_later),
         *(lock_no_row, wait_for_the_lock, lock_what_is_replayed, count_nothing),
         *(leave_commits_unflushed, delete_the_claim_on_any_error, ignore_that_the_store_failed),
+        *(replay_something_else, take_every_unfinished_key_for_busy),
     )
 }

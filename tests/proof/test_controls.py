@@ -5,6 +5,8 @@ What is planted are the mistakes of other libraries. They exist in the forked wo
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.proof.bench import Site, Verdict
@@ -15,7 +17,9 @@ from tests.proof.plants import (
     ignore_that_the_store_failed,
     lock_no_row,
     render_after_the_commit,
+    replay_something_else,
     store_in_a_transaction_of_its_own,
+    take_every_unfinished_key_for_busy,
 )
 from tests.proof.twins import enumerate_twins
 
@@ -37,6 +41,10 @@ def drops(fault: Fault) -> bool:
 def before_it_writes(fault: Fault) -> bool:
     """Later than that a twin without a lock waits for the row, and that until it is given up."""
     return fault.at <= 4
+
+
+def in_the_view(fault: Fault) -> bool:
+    return kills(fault) and fault.at == 4
 
 
 def red(verdict: Verdict, *invariants: str) -> None:
@@ -76,3 +84,20 @@ def test_a_store_whose_failure_is_ignored() -> None:
     """I3: the client gets a 201 for what was rolled back."""
     plant = ignore_that_the_store_failed
     red(enumerate_faults(Site(), "first", "swallow_sql", pick=drops, plant=plant), "I3")
+
+
+def test_replays_that_say_something_else() -> None:
+    """I2: the answer was lost, and the retry's is another."""
+    plant = replay_something_else
+    red(enumerate_faults(Site(), "first", "create", pick=drops, plant=plant), "I2")
+
+
+def test_a_key_that_a_killed_worker_leaves_stuck(pooler: dict[str, Any]) -> None:
+    """No answer in eight retries; found through PgBouncer, too."""
+    plant = take_every_unfinished_key_for_busy
+    for site in (Site(), Site(route="pooled")):
+        verdict = enumerate_faults(
+            site, "first", "create", pick=in_the_view, plant=plant, pooler=pooler
+        )
+        assert verdict.fired
+        assert any("no final answer" in violation for violation in verdict.violations), verdict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,3 +76,13 @@ def test_what_may_happen(operations: Any, orders: Any, stored: Any) -> None:
 def test_what_may_not(operations: Any, orders: Any, stored: Any, what: str) -> None:
     """Doubled, lost, phantom, diverging, untrue."""
     assert any(what in violation for violation in found(operations, orders, stored))
+
+
+def test_how_long_a_key_was_without_an_answer() -> None:
+    """To its first final answer, whatever comes later; without one, to the last question."""
+    history = History(0)
+    history.operations = [DONE, AGAIN, *(replace(REFUSED, key="n", ended=t) for t in (7.0, 9.5))]
+
+    assert history.longest_wait() == 9.0
+    history.operations[2:] = []
+    assert history.longest_wait() == 1.0
