@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["default_scope", "route_of", "scope_of"]
 
+_NO_USER = (
+    "The request is authenticated (request.auth) and has no user, so that its key would be shared "
+    "with all who have none. Say whose key it is: set IDEMPOTENCY['SCOPE'], the view's "
+    "get_idempotency_scope(), or scope=... of @idempotent, to a callable that takes the request "
+    "and returns what stays the same when a token is renewed."
+)
 ANONYMOUS_KEY_LENGTH = 16  # characters: a key shared with strangers must be hard to guess
 
 
@@ -40,8 +46,14 @@ def default_scope(request: Any, *, anonymous: str | None = None) -> str:
     ``anonymous`` (shared), a session, or refused, as ``ANONYMOUS`` says.
     """
     user = getattr(request, "user", None)
-    if user is not None and user.is_authenticated:
-        if user.pk is None:
+    if user is None or not user.is_authenticated:
+        # django-ninja and some authenticators of REST framework say here who it is.
+        auth = getattr(request, "auth", None)
+        if auth is not None and not getattr(auth, "is_authenticated", False):
+            raise ImproperlyConfigured(_NO_USER)
+        user = auth
+    if user is not None:
+        if getattr(user, "pk", None) is None:
             msg = "The authenticated user has no primary key; set IDEMPOTENCY['SCOPE']."
             raise ImproperlyConfigured(msg)
         meta = getattr(user, "_meta", None)
