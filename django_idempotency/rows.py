@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, OperationalError, connections, transaction
@@ -20,6 +22,8 @@ from .sql import statements_for
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.backends.utils import CursorWrapper
+
+    from .statements import Statements
 
 __all__ = ["KeyRows"]
 
@@ -37,9 +41,13 @@ class KeyRows:
         self.request = request
         self.alias = alias
         self.connection: BaseDatabaseWrapper = connections[alias]
-        self.sql = statements_for(alias)
         self._cursor: CursorWrapper | None = None
         self._reached: Any = None  # the driver's connection that the cursor belongs to
+
+    @cached_property
+    def sql(self) -> Statements:
+        """Made on demand: MySQL is asked what it can, and may not be there."""
+        return statements_for(self.alias)
 
     def claim(self) -> KeyRecord | None:
         """Insert the key, or return what it holds; None = nobody is known to have it."""
@@ -238,8 +246,8 @@ class KeyRows:
 
 
 def _moment(value: Any) -> datetime:
-    """A time as a cursor returns it: SQLite gives text, PostgreSQL seconds, naive ones are UTC."""
-    if isinstance(value, float):
-        return datetime.fromtimestamp(value, UTC)
+    """A time as a cursor returns it: in seconds, as text on SQLite, without a zone on MySQL."""
+    if isinstance(value, (float, Decimal)):
+        return datetime.fromtimestamp(float(value), UTC)
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

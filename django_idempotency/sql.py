@@ -42,6 +42,9 @@ class MySQLStatements(Statements):
         now = "UTC_TIMESTAMP(6)" if settings.USE_TZ else "LOCALTIMESTAMP(6)"
         return now, f"{now} + INTERVAL %s MICROSECOND"
 
+    def _since_1970(self, moment: str) -> str:
+        return f"UNIX_TIMESTAMP({moment})"
+
     def _claim(self, connection: BaseDatabaseWrapper) -> str:
         """Insert the key, or fail with 1062 (it is there) or 1205 (its request is running).
 
@@ -82,7 +85,7 @@ class PostgresStatements(Statements):
 
     def _expiry(self) -> str:
         """A number: Django loads times in Python, for 20 µs each."""
-        return f"EXTRACT(EPOCH FROM {super()._expiry()})::double precision"
+        return f"EXTRACT(EPOCH FROM {self.quote('expires_at')})::double precision"
 
     def _claim(self, connection: BaseDatabaseWrapper) -> str:
         """Read the key or insert it; no row = it was not there.

@@ -100,7 +100,12 @@ class Statements:
 
     def _expiry(self) -> str:
         """When a key expires, as ``rows`` takes it: a time, its text, or seconds since 1970."""
-        return self.quote("expires_at")
+        expires = self.quote("expires_at")
+        # Local times are without a zone, which the database knows.
+        return expires if settings.USE_TZ else self._since_1970(expires)
+
+    def _since_1970(self, moment: str) -> str:
+        return f"CAST(STRFTIME('%%s', {moment}, 'utc') AS REAL)"
 
     def _names(self, columns: Iterable[str]) -> str:
         return ", ".join(self.quote(column) for column in columns)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections
+from django.db import connection, connections
 
+from django_idempotency import upkeep
 from django_idempotency.models import IdempotencyKey, KeyEvent, KeyTally
+from django_idempotency.sql import statements_for
 from tests.factories import IdempotencyKeyFactory, KeyEventFactory
 from tests.sender import new_key
 
@@ -122,3 +127,34 @@ def test_a_key_in_flight_is_never_purged(send: Any, after: Any, capsys: Any, set
 
     assert purged == ["Deleted 1 expired keys."]  # the old one, and that was all there is to do
     assert purge(capsys) == "Deleted 1 expired keys."
+
+
+@pytest.fixture
+def site_time(settings: Any, transactional_db: None) -> Iterator[None]:
+    """USE_TZ=False, five hours behind: the database holds the site's own time."""
+    settings.USE_TZ, settings.TIME_ZONE = False, "America/New_York"
+    time.tzset()  # Django's settings do it, at the start
+    connection.close()
+    statements_for.cache_clear()
+    yield
+    settings.USE_TZ, settings.TIME_ZONE = True, "UTC"
+    time.tzset()
+    connection.close()
+    statements_for.cache_clear()
+
+
+@pytest.mark.usefixtures("site_time")
+def test_a_site_without_time_zones_keeps_its_live_keys(send: Any, settings: Any) -> None:
+    """Nothing is purged early, and what the client is told of the expiry is right."""
+    settings.IDEMPOTENCY = {"RETENTION": timedelta(hours=1), "EXPOSE_EXPIRY": True}
+    key = new_key()
+
+    first = send("/plain/", key=key)
+    assert upkeep.purge(limit=10) == 0
+    assert "Idempotent-Replayed" in send("/plain/", key=key)
+
+    expires = parsedate_to_datetime(first["Idempotency-Expires"])
+    assert abs(expires - datetime.now(UTC) - timedelta(hours=1)) < timedelta(minutes=1)
+    assert len(upkeep.expire([IdempotencyKey.objects.get().pk]).changed) == 1
+    time.sleep(0.002)  # a key expires after it was first seen, be it by a millisecond
+    assert upkeep.purge(limit=10) == 1
