@@ -28,7 +28,7 @@ _TRANSIENT_MYSQL = {
 }
 _LOST_MYSQL = {0, 1053, 1077, 1927, 2002, 2003, 2006, 2013, 2055, 4031}  # 0: PyMySQL's own
 _BEGIN_AGAIN_MYSQL = {1020, 1205, 1213}  # changed since it was read, lock time-out, deadlock
-_TRANSIENT_SQLITE = ("locked", "busy", "disk", "full", "unable to open")
+_TRANSIENT_SQLITE = {5, 6, 10, 13, 14}  # busy, locked, input or output, full, cannot open
 
 
 class BrokenTransaction(TransactionManagementError):
@@ -67,8 +67,8 @@ def is_transient(error: BaseException) -> bool:
     if hasattr(error.__cause__, "sqlstate"):
         state = sqlstate(error)
         return not state or state.startswith(_TRANSIENT)
-    text = str(error.args[0] if error.args else "")
-    return any(word in text for word in _TRANSIENT_SQLITE)
+    # Its primary code, of which the others are kinds.
+    return getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF in _TRANSIENT_SQLITE
 
 
 def is_lost(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import fields
 from functools import partial
 from inspect import iscoroutinefunction
@@ -234,8 +235,13 @@ class IdempotentMixin:
         *args: Any,
         **kwargs: Any,
     ) -> HttpResponseBase:
-        run = sync_to_async(self._run)
-        return await run(async_to_sync(handler), policy, request, *args, **kwargs)
+        def run() -> HttpResponseBase:
+            with ExitStack() as stack:
+                if not self._carries_key(cast("Any", request)._request):
+                    stack.enter_context(atomic_requests())
+                return self._run(async_to_sync(handler), policy, request, *args, **kwargs)
+
+        return await sync_to_async(run)()
 
     def _answer(self, request: Request, error: Exception) -> HttpResponseBase | None:
         try:

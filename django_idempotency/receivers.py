@@ -11,6 +11,7 @@ from django.db.models.signals import post_delete
 
 from .conf import get_settings
 from .models import IdempotencyKey
+from .upkeep import forget_finished
 
 __all__ = ["connect"]
 
@@ -30,4 +31,4 @@ def forget_user(*, instance: Any, **kwargs: Any) -> None:
     theirs = Q(scope=scope)
     if get_settings().SCOPE == "user+route":
         theirs |= Q(scope__startswith=f"{scope} ")
-    IdempotencyKey.objects.filter(theirs).completed().delete()
+    forget_finished(IdempotencyKey.objects.filter(theirs))

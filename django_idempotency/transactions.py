@@ -13,6 +13,8 @@ __all__ = ["atomic_requests", "outside_tests", "own_transactions"]
 
 def own_transactions(view: Callable[..., Any]) -> Callable[..., Any]:
     """Take a view out of ``ATOMIC_REQUESTS``: it opens its transactions itself."""
+    # A set of its own: functools.wraps shares that of the view it was made from.
+    vars(view)["_non_atomic_requests"] = set(getattr(view, "_non_atomic_requests", ()))
     for alias in connections:
         view = transaction.non_atomic_requests(using=alias)(view)
     return view

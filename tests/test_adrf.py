@@ -177,3 +177,19 @@ def test_an_adrf_view_runs_freely_without_a_key(send: Any, way: str) -> None:
     assert [answer.status_code for answer in answers] == [201, 201]
     assert not any("Idempotency-Key" in answer for answer in answers)
     assert Order.objects.count() == 2
+
+
+@pytest.mark.parametrize("way", ["/view/", "/function/", "/set/"])
+@pytest.mark.parametrize("error", [ValidationError({"qty": "no"}), RuntimeError()])
+def test_atomic_requests_hold_for_what_an_adrf_view_runs_without_a_key(
+    send: Any, after: Any, monkeypatch: pytest.MonkeyPatch, way: str, error: Exception
+) -> None:
+    """The mixin takes the view out of ATOMIC_REQUESTS, so it owes it a transaction."""
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    after(raising(error))
+    assert send(way).status_code in {400, 500}
+    assert not Order.objects.exists()
+    after(lambda request, order: None)
+
+    assert send(way).status_code == 201
+    assert Order.objects.count() == 1

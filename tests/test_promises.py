@@ -118,7 +118,9 @@ def test_a_time_out_that_is_set_stays_as_it_is(entry: dict[str, Any], spelling: 
 @pytest.mark.parametrize(
     ("is_mariadb", "variable"), [(True, "idle_transaction_timeout"), (False, "wait_timeout")]
 )
-@pytest.mark.parametrize("command", [None, "SET SESSION lock_wait_timeout = 7"])
+@pytest.mark.parametrize(
+    "command", [None, "SET SESSION lock_wait_timeout = 7", 'SET @a = "b", lock_wait_timeout = 7']
+)
 def test_the_time_out_of_mysql_is_asked_for(
     entry: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -142,6 +144,23 @@ def test_the_time_out_of_mysql_is_asked_for(
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT @@{variable}, @@lock_wait_timeout = 7")
         assert cursor.fetchone() == (60, bool(command))
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="asks for variables of MySQL")
+@pytest.mark.parametrize(
+    "command", ["SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", "SET @a = 1; SET @b = 2"]
+)
+def test_what_cannot_be_added_to_is_left_alone(entry: dict[str, Any], command: str) -> None:
+    """The hint names the variable, and shows no command that the server would refuse."""
+    without_timeouts(entry)
+    entry["init_command"] = command.partition(";")[0]
+    connection.ensure_connection()
+    entry["init_command"] = command
+
+    hint = next(message.hint for message in found() if message.id.endswith("W006"))
+
+    assert "SESSION idle_transaction_timeout = 60" in (hint or "")
+    assert '"OPTIONS": {' not in (hint or "")
 
 
 @pytest.mark.skipif(connection.vendor != "mysql", reason="asks for variables of MySQL")

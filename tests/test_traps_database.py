@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from django.db import DatabaseError, OperationalError, connection, transaction
 
+from django_idempotency import rows
 from django_idempotency.models import IdempotencyKey
 from tests.orders.models import Order
 from tests.sender import new_key
@@ -121,3 +122,34 @@ def test_a_transaction_that_was_idle_for_too_long_is_a_failure_of_the_server(
     after(usual)
     assert send(way, key=key).status_code == 201
     assert Order.objects.count() == 1
+
+
+@sqlite
+@pytest.mark.parametrize("way", ["/plain/", "/apiview/"])
+def test_a_mistake_of_the_view_is_no_failure_of_the_server(send: Any, after: Any, way: str) -> None:
+    """SQLite calls both an OperationalError: the name of a column must not say which it is."""
+
+    def ask(request: Any, order: Order) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT fullname FROM orders_order")
+
+    after(ask)
+
+    assert send(way, key=new_key()).status_code == 500
+
+
+@pytest.mark.parametrize("way", ["/plain/", "/apiview/"])
+def test_a_database_that_is_not_there_when_it_is_first_asked_what_it_can(
+    send: Any, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """MySQL is asked for its version by the first request of a worker: 503, and nothing runs."""
+
+    def gone(alias: str) -> None:
+        raise OperationalError(2003, "Can't connect")
+
+    monkeypatch.setattr(rows, "statements_for", gone)
+    refused = send(way, key=new_key())
+
+    assert refused.status_code == 503
+    assert refused.json()["code"] == "idempotency_store_unavailable"
+    assert not Order.objects.exists()

@@ -252,3 +252,16 @@ def test_what_drf_refuses_before_the_view_does_not_poison_a_test_case(keyed: boo
     assert not transaction.get_rollback()
     assert Client().put("/function/").status_code == 405
     assert not transaction.get_rollback()
+
+
+def test_a_view_beside_a_protected_one_keeps_its_transactions() -> None:
+    """functools.wraps hands on the very set in which Django notes who does without."""
+
+    @transaction.non_atomic_requests(using="other")
+    def view(request: Any) -> HttpResponse:
+        return HttpResponse()
+
+    protected = idempotent(view)
+
+    assert vars(view)["_non_atomic_requests"] == {"other"}
+    assert vars(protected)["_non_atomic_requests"] == {"other", "default"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +26,8 @@ _TIMEOUTS = {
     ),
 }
 _LONG = 3600  # seconds; MySQL's own wait_timeout is eight hours
+# A list of variables, to which another may be added.
+_EXTENSIBLE = re.compile(r"\s*SET\s+(?!.*\b(TRANSACTION|ROLE|PASSWORD|STATEMENT)\b)[^;]+", re.I)
 _PATIENT = 5  # seconds; its innodb_lock_wait_timeout is 50
 
 
@@ -95,13 +98,10 @@ def _time_outs(connection: Any, name: str) -> Iterator[CheckMessage]:
     # MariaDB bounds the wait of a single statement, and the claim does.
     waits = patience > _PATIENT and not connection.mysql_is_mariadb
     # As for PostgreSQL: one line sets all that is missing.
-    missing = ["innodb_lock_wait_timeout = 1"] * waits + [f"{idle} = 60"] * hangs
-    before = connection.settings_dict["OPTIONS"].get("init_command")
-    command = ", ".join([before] * bool(before) + [f"SESSION {setting}" for setting in missing])
-    command = command if before else f"SET {command}"
-    persistent = "" if connection.mysql_is_mariadb else " and CONN_HEALTH_CHECKS to True"
-    cure = f'Set "OPTIONS": {{"init_command": "{command}"}}{persistent * hangs} in '
-    cure += f"DATABASES[{connection.alias!r}]."
+    missing = ["SESSION innodb_lock_wait_timeout = 1"] * waits + [f"SESSION {idle} = 60"] * hangs
+    cure = _init_command(connection, ", ".join(missing))
+    if hangs and not connection.mysql_is_mariadb:
+        cure += " Set CONN_HEALTH_CHECKS to True there, too, if connections are kept."
     if hangs:
         yield _warning(
             f"{name} ends the session of a worker that hangs after {wait} s (wait_timeout), and "
@@ -117,6 +117,18 @@ def _time_outs(connection: Any, name: str) -> Iterator[CheckMessage]:
             f"{cure} It bounds the waits of your own statements, too.",
             "W009",
         )
+
+
+def _init_command(connection: Any, settings: str) -> str:
+    """How to have a session set this, besides what it sets already."""
+    before = connection.settings_dict["OPTIONS"].get("init_command")
+    if before and not _EXTENSIBLE.fullmatch(before):
+        return (
+            f'Let "init_command" in the OPTIONS of DATABASES[{connection.alias!r}] SET {settings}, '
+            "besides what it does, or set the same on the server."
+        )
+    command = json.dumps(f"{before}, {settings}" if before else f"SET {settings}")
+    return f'Set "OPTIONS": {{"init_command": {command}}} in DATABASES[{connection.alias!r}].'
 
 
 def _weaker(message: str, cure: str, number: str) -> CheckMessage:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.authtoken.models import Token
 
-from django_idempotency.models import IdempotencyKey
+from django_idempotency.models import IdempotencyKey, KeyEvent, KeyTally
 from tests.conformance.test_first_and_replay import every_way
 from tests.conformance.views_more import SWITCH, user_and_token
 from tests.orders.models import Order
@@ -303,6 +305,22 @@ def test_p11_a_new_user_with_an_old_pk_inherits_nothing(
     assert response.status_code == 201
     assert not is_replay(response)
     assert Order.objects.count() == 2
+
+
+def test_p11_no_response_is_read_to_be_forgotten(send: Any) -> None:
+    """P11: it may be four megabytes, and there may be thousands; the trail goes, too."""
+    user, token = user_and_token("alice")
+    key = new_key()
+    for _ in range(2):
+        send("/apiview/", key=key, Authorization=token)
+
+    with CaptureQueriesContext(connection) as captured:
+        user.delete()
+
+    assert not any("response_body" in query["sql"] for query in captured.captured_queries)
+    assert not IdempotencyKey.objects.exists()
+    assert not KeyEvent.objects.exists()
+    assert not KeyTally.objects.exists()
 
 
 def test_p11_users_deleted_in_bulk_leave_nothing_either(send: Any) -> None:
