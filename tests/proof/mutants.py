@@ -85,12 +85,12 @@ TRANSACTION = (
         "[/plain/]",
         (
             "store.py",
-            "                self._listen()\n"
+            "                    self._listen()\n"
+            "                    yield found\n"
+            "                    committing = True\n",
+            "                    self._listen()\n"
             "                yield found\n"
             "                committing = True\n",
-            "                self._listen()\n"
-            "            yield found\n"
-            "            committing = True\n",
         ),
     ),
     mutant(
@@ -111,9 +111,9 @@ TRANSACTION = (
         C + "test_commit.py::test_x8_lost_after_the_commit_it_took_place[/apiview/]",
         (
             "store.py",
-            "        except (OperationalError, InterfaceError, InternalError) as error:\n",
-            "        except (OperationalError, InterfaceError, InternalError) as error:\n"
-            "            IdempotencyKey.objects.filter(pk=self.request.id).delete()\n",
+            "            except (OperationalError, InterfaceError, InternalError) as error:\n",
+            "            except (OperationalError, InterfaceError, InternalError) as error:\n"
+            "                IdempotencyKey.objects.filter(pk=self.request.id).delete()\n",
         ),
     ),
     mutant(
@@ -194,8 +194,18 @@ TRANSACTION = (
     ),
     mutant(
         "a serialization failure of the claim is final",
-        "tests/proof/test_model_races.py::test_a_claim_that_cannot_be_serialized_is_tried_again",
+        "tests/proof/test_model_races.py::test_what_cannot_be_serialized_is_tried_again",
         ("store.py", "ATTEMPTS_TO_CLAIM = 3", "ATTEMPTS_TO_CLAIM = 1"),
+    ),
+    mutant(
+        "a count that cannot be serialized is lost",
+        "tests/test_databases.py::test_replays_of_a_hot_key_are_all_counted"
+        "[repeatable read, of every statement]",
+        (
+            "rows.py",
+            "                if not may_begin_again(error):\n",
+            "                if True:\n",
+        ),
     ),
 )
 

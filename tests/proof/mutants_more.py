@@ -19,6 +19,15 @@ CALLERS = (
         ("scope.py", "'user'}:{user.pk}\"", "'user'}:\""),
     ),
     mutant(
+        "all who have no user are one",
+        "tests/test_frameworks.py::test_who_is_there_without_a_user_must_be_said",
+        (
+            "scope.py",
+            "        if auth is not None and not getattr(",
+            "        if None and not getattr(",
+        ),
+    ),
+    mutant(
         "replay before permissions",
         (
             C + "test_principals.py::test_p6_a_lost_permission_gets_no_replay[/guarded/]",
@@ -58,11 +67,7 @@ CALLERS = (
     mutant(
         "keys of a deleted user stay",
         C + "test_principals.py::test_p11_a_new_user_with_an_old_pk_inherits_nothing",
-        (
-            "receivers.py",
-            "filter(theirs).completed().delete()",
-            "filter(theirs).unfinished().delete()",
-        ),
+        ("upkeep.py", "keys.using(alias).completed()", "keys.using(alias).unfinished()"),
     ),
     mutant(
         "key compared case-insensitively",
