@@ -27,6 +27,8 @@ LEVELS = {
     "RR": IsolationLevel.REPEATABLE_READ,
     "SER": IsolationLevel.SERIALIZABLE,
 }
+# The level of each statement, claims and counts among them; above it is that of transactions.
+OF_ALL = {"RR-all": "repeatable\\ read", "SER-all": "serializable"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,13 @@ def connect(entry: dict[str, Any]) -> psycopg.Connection[Any]:
     )
 
 
+def _options(usual: dict[str, Any], level: str) -> dict[str, Any]:
+    if level in LEVELS:
+        return {**usual, "isolation_level": LEVELS[level]}
+    started = f"{usual.get('options', '')} -c default_transaction_isolation={OF_ALL[level]}"
+    return {**usual, "options": started}
+
+
 @contextmanager
 def bench(site: Site, pooler: dict[str, Any] | None = None) -> Iterator[Bench]:
     """Until the end, Django's new connections go through a proxy, and the site is as asked."""
@@ -118,7 +127,7 @@ def bench(site: Site, pooler: dict[str, Any] | None = None) -> Iterator[Bench]:
         "PORT": proxy.port,
         "ATOMIC_REQUESTS": site.atomic,
         "CONN_MAX_AGE": None if site.kept else 0,
-        "OPTIONS": {**entry.get("OPTIONS", {}), "isolation_level": LEVELS[site.level]},
+        "OPTIONS": _options(entry.get("OPTIONS", {}), site.level),
     }
     stand = Bench(proxy, direct)
     try:

@@ -11,7 +11,7 @@ from itertools import product
 
 import pytest
 
-from tests.proof.bench import LEVELS, Site
+from tests.proof.bench import LEVELS, OF_ALL, Site
 from tests.proof.enumeration import checkerboard
 from tests.proof.flows import FLOWS
 from tests.proof.views import SHAPES
@@ -25,6 +25,7 @@ pytestmark = [
 Enumerated = Callable[..., None]
 WAYS = (*SHAPES, "plain", "async")
 SITES = [Site(*choice) for choice in product((False, True), LEVELS, ("direct", "pooled"))]
+SITES += [Site(level=level) for level in OF_ALL]  # of the server's default, which poolers ignore
 STORING = ["STORE_RAISED_4XX", "STORE_5XX"]
 OTHERS = [flow for flow in FLOWS if flow != "first"]
 
@@ -43,7 +44,7 @@ def test_other_flows(enumerated: Enumerated, flow: str) -> None:
 
 @pytest.mark.parametrize(
     "site",
-    [Site(True, "SER", "pooled"), Site(True, "RR"), Site(kept=True)],
+    [Site(True, "SER", "pooled"), Site(True, "RR"), Site(level="RR-all"), Site(kept=True)],
     ids=str,
 )
 def test_other_sites(enumerated: Enumerated, site: Site) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.proof.bench import LEVELS, Site, Verdict, bench
+from tests.proof.bench import LEVELS, OF_ALL, Site, Verdict, bench
 from tests.proof.enumeration import count
 from tests.proof.fault_proxy import Fault
 from tests.proof.flows import Scenario
@@ -23,6 +23,7 @@ pytestmark = [
 
 FLOWS = ("first", "again", "takeover", "expired")
 SITES = [Site(*choice) for choice in product((False, True), LEVELS, ("direct", "pooled"))]
+SITES += [Site(level=level) for level in OF_ALL]  # of the server's default, which poolers ignore
 
 
 @pytest.fixture
@@ -37,9 +38,10 @@ def interleaved(
 
 
 @pytest.mark.parametrize("rival", RIVALS)
-def test_two_at_once(interleaved: Callable[..., None], rival: str) -> None:
+@pytest.mark.parametrize("site", [Site(), Site(level="SER-all")], ids=str)
+def test_two_at_once(interleaved: Callable[..., None], site: Site, rival: str) -> None:
     """A first execution against its twin, another body, the purge, and an operator."""
-    interleaved(Site(), "expired" if rival == "purge" else "first", "create", rival)
+    interleaved(site, "expired" if rival == "purge" else "first", "create", rival)
 
 
 def test_overtaken_by_another_request_that_failed() -> None:
