@@ -14,6 +14,7 @@ import pytest
 from django.db import connection
 
 from django_idempotency.models import IdempotencyKey
+from django_idempotency.rows import KeyRows
 from tests.orders.models import Order
 from tests.proof.bench import KEYS, ORDERS, TALLIES
 from tests.sender import new_key
@@ -118,6 +119,44 @@ def test_at_the_claim(send: Any, trigger: Strike, state: str, way: str) -> None:
         refused(response, "store-unavailable")
     nothing_was_kept()
     assert not IdempotencyKey.objects.exists()
+    works_now(send, way, key)
+
+
+@both_sync
+@every_state
+@pytest.mark.parametrize("body", [None, {"sku": "cup"}], ids=["begun again", "taken over"])
+def test_at_a_key_that_nobody_finished(
+    send: Any, after: Any, trigger: Strike, state: str, way: str, body: dict[str, Any] | None
+) -> None:
+    """As at the claim, for the same request and for another one."""
+    key = new_key()
+    after(lambda request, order: execute("SELECT planted"))
+    assert send(way, key=key).status_code == 500
+    after(lambda request, order: None)
+
+    with trigger(state, f"BEFORE UPDATE ON {KEYS}"):
+        refused(send(way, body, key=key), "store-unavailable")
+    nothing_was_kept()
+    works_now(send, way, key)
+
+
+@both_kinds
+@every_state
+def test_at_the_lock(send: Any, monkeypatch: Any, state: str, way: str) -> None:
+    """The first statement of the request's transaction; no trigger is asked there."""
+    key = new_key()
+
+    def fail(self: Any) -> None:
+        execute(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}'; END $$")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KeyRows, "lock", fail)
+        response = send(way, key=key)
+    if state in TRANSIENT:
+        refused(response, "store-unavailable")
+    else:
+        assert response.status_code == 500  # it cannot come from a lock, and is nobody's retry
+    nothing_was_kept()
     works_now(send, way, key)
 
 
