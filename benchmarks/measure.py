@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.core.handlers.wsgi import WSGIHandler
 from django.db import connection
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
@@ -56,7 +57,7 @@ def usual() -> list[Variant]:
     """Without a key, first and replayed; a replay follows the first execution of its key."""
     drf, protected_drf = views.BareAPIView.as_view(), views.ProtectedAPIView.as_view()
     plain, wrapped = views.protected, views.protected_with_savepoint
-    alone = views.statements_alone
+    alone, guarded = views.statements_alone, whole(views.PROTECTED)
     return [
         Variant("view, bare", views.bare, "view, bare"),
         Variant("view, first", plain, "view, bare", keyed=True),
@@ -67,7 +68,20 @@ def usual() -> list[Variant]:
         Variant("APIView, bare", drf, "APIView, bare"),
         Variant("APIView, first", protected_drf, "APIView, bare", keyed=True),
         Variant("APIView, replay", protected_drf, "APIView, bare", keyed=True, replays=True),
+        Variant("whole request, bare", whole(views.BARE), "whole request, bare"),
+        Variant("whole request, first", guarded, "whole request, bare", keyed=True),
+        Variant("whole request, replay", guarded, "whole request, bare", keyed=True, replays=True),
     ]
+
+
+def whole(path: str) -> View:
+    """A request as a server hands it over: through middleware and routing, to the response."""
+    handler, sent = WSGIHandler(), {"PATH_INFO": f"/{path}", "HTTP_HOST": "localhost"}
+
+    def view(request: Any) -> Any:
+        return handler({**request.environ, **sent}, lambda *args: None)
+
+    return view
 
 
 class Bench:
@@ -234,6 +248,9 @@ def _budgets(bench: Bench) -> Iterator[str]:
     drf, drf_first, drf_replay = (
         bench.by_name[f"APIView, {it}"] for it in ("bare", "first", "replay")
     )
+    six, six_first, six_replay = (
+        bench.by_name[f"whole request, {it}"] for it in ("bare", "first", "replay")
+    )
     rows = [
         ("first execution, wall x bare", _ratio(first.wall, bare.wall), 1.5),
         ("first execution, CPU x bare", _ratio(first.cpu, bare.cpu), 1.45),
@@ -243,6 +260,8 @@ def _budgets(bench: Bench) -> Iterator[str]:
         ("replay, wall x bare", _ratio(replay.wall, bare.wall), 1 / 3),
         ("replay, statements", replay.statements, 2),
         ("APIView replay, wall x bare", _ratio(drf_replay.wall, drf.wall), 0.35),
+        ("whole request first, wall x bare", _ratio(six_first.wall, six.wall), 1.15),
+        ("whole request replay, wall x bare", _ratio(six_replay.wall, six.wall), 0.35),
     ]
     for name, measured, budget in rows:
         verdict = "met" if measured <= budget else "MISSED"

@@ -7,6 +7,7 @@ import os
 from example_project.settings import *  # noqa: F403 -- so one settings module extends another
 
 DEBUG = False
+ALLOWED_HOSTS = [*ALLOWED_HOSTS, "localhost"]  # noqa: F405
 SECRET_KEY = "a-benchmark-has-nothing-to-hide-but-it-signs-fingerprints"  # noqa: S105
 INSTALLED_APPS = [*INSTALLED_APPS, "benchmarks"]  # noqa: F405 -- from the example's settings
 ROOT_URLCONF = "benchmarks.views"
