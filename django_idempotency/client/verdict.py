@@ -30,7 +30,10 @@ _IN_FLIGHT_PROBLEMS = frozenset(
 _BEFORE_THE_KEY = frozenset(
     {401, 403, 404, 405, 406, 407, 411, 413, 414, 415, 417, 421, 426, 428, 431, 451}
 )
-BODY_DECIDES = frozenset({409, 422, 423})  # what these mean depends on the problem
+# 4xx, and no refusals: the operation took place, or may have, and its result is not told. Of a
+# request that was carried out it may be a success or a 402, so it counts as neither.
+_WITHHELD = frozenset({"outcome-unknown", "key-expired", "result-not-stored", "replay-forbidden"})
+BODY_DECIDES = frozenset({403, 409, 422, 423})  # what these mean depends on the problem
 _LARGEST_PROBLEM = 64 * 1024  # bytes; longer bodies are no error messages
 
 
@@ -106,9 +109,11 @@ def judge(answer: Answer, *, doubt: bool = False) -> Verdict:
         return Final() if status < 500 or problem == "execution-failed" else Unknown()
     if _asks_for_retry(answer, problem):
         return Retry(retry_after(answer.headers) or 0.0, doubt=status not in _REFUSED)
-    if status >= 500 or problem in {"outcome-unknown", "key-expired"}:
+    if status >= 500 or problem in _WITHHELD:
         return Unknown()
-    return Unknown() if doubt and status in _BEFORE_THE_KEY else Final()
+    # What holds a reused key may be an earlier attempt of ours, with a body that has changed.
+    unsettled = status in _BEFORE_THE_KEY or problem == "key-reused"
+    return Unknown() if doubt and unsettled else Final()
 
 
 def judge_lost(cause: Cause | None, *, doubt: bool = False) -> Verdict:

@@ -65,7 +65,7 @@ def test_other_client_errors_are_final(status: int) -> None:
         (answer(409, Retry_After="2"), Retry(2.0)),
         (answer(409, {"error": {"code": "idempotency_key_in_use"}}), Retry()),  # Stripe
         (answer(409, {"status": 409, "errorCode": "704"}), Retry()),  # Adyen
-        (answer(409, problem("result-not-stored")), Final()),
+        (answer(409, problem("result-not-stored")), Unknown()),
         (answer(409, problem("outcome-unknown")), Unknown()),
         (answer(409, {"type": "about:blank"}), Final()),
         (answer(409, ["no", "object"]), Final()),
@@ -119,10 +119,26 @@ def test_other_server_errors_are_neither_failures_nor_worth_a_retry(status: int)
     assert judge(answer(status)) == Unknown()
 
 
-def test_an_expired_key_is_unknown() -> None:
-    """422, and yet no failure: the response is gone, the operation may have taken place."""
-    assert judge(answer(422, problem("key-expired"))) == Unknown()
-    assert judge(answer(422, problem("key-reused"))) == Final()
+@pytest.mark.parametrize("doubt", [False, True])
+@pytest.mark.parametrize(
+    ("status", "slug"),
+    [(422, "key-expired"), (409, "result-not-stored"), (403, "replay-forbidden")],
+)
+def test_an_answer_that_is_withheld_is_unknown(status: int, slug: str, *, doubt: bool) -> None:
+    """4xx, and yet no failure: it was carried out, or may have been; with what result is not told.
+
+    Neither is it a success: what is withheld may be a 402.
+    """
+    assert judge(answer(status, problem(slug)), doubt=doubt) == Unknown()
+    coded = {"detail": "…", "code": "idempotency_" + slug.replace("-", "_")}
+    assert judge(answer(status, coded), doubt=doubt) == Unknown()
+
+
+@pytest.mark.parametrize("status", [400, 409, 422])
+def test_a_key_of_another_request_does_not_settle_earlier_doubt(status: int) -> None:
+    """The earlier attempt may be the one that holds it: a body changed between the two."""
+    assert judge(answer(status, problem("key-reused"))) == Final()
+    assert judge(answer(status, problem("key-reused")), doubt=True) == Unknown()
 
 
 def test_a_server_that_knows_better_is_believed() -> None:

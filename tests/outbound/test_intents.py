@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -210,6 +211,22 @@ def test_an_attempt_can_say_it_itself(order: Order) -> None:
 def test_a_refusal_at_the_door_does_not_settle_an_earlier_attempt(intent: OutboundIntent) -> None:
     """The first attempt timed out; a 401 now says nothing about it."""
     response = SimpleNamespace(status_code=401, headers={}, content=b"")
+    with pytest.raises(TimeoutError), intent.sending():
+        raise TimeoutError
+
+    intent.send(lambda key: response)
+
+    assert (stored(intent).state, stored(intent).attempts) == (State.UNKNOWN, 2)
+
+
+@pytest.mark.parametrize(
+    ("status", "slug"),
+    [(409, "result-not-stored"), (403, "replay-forbidden"), (422, "key-reused")],
+)
+def test_what_was_carried_out_is_no_failure(intent: OutboundIntent, status: int, slug: str) -> None:
+    """The first attempt was lost and did its work; the second is told so, or told half of it."""
+    body = json.dumps({"type": f"https://gateway.example/problems/{slug}"}).encode()
+    response = SimpleNamespace(status_code=status, headers={}, content=body)
     with pytest.raises(TimeoutError), intent.sending():
         raise TimeoutError
 
