@@ -30,6 +30,11 @@ _IN_FLIGHT_PROBLEMS = frozenset(
 _BEFORE_THE_KEY = frozenset(
     {401, 403, 404, 405, 406, 407, 411, 413, 414, 415, 417, 421, 426, 428, 431, 451}
 )
+# So do these, which refuse the key before they look for it. What holds a reused key may be an
+# earlier attempt of ours, with a body that has changed since.
+_OF_THIS_ATTEMPT = frozenset(
+    {"key-reused", "key-missing", "key-invalid", "key-too-short", "anonymous"}
+)
 # 4xx, and no refusals: the operation took place, or may have, and its result is not told. Of a
 # request that was carried out it may be a success or a 402, so it counts as neither.
 _WITHHELD = frozenset({"outcome-unknown", "key-expired", "result-not-stored", "replay-forbidden"})
@@ -111,9 +116,7 @@ def judge(answer: Answer, *, doubt: bool = False) -> Verdict:
         return Retry(retry_after(answer.headers) or 0.0, doubt=status not in _REFUSED)
     if status >= 500 or problem in _WITHHELD:
         return Unknown()
-    # What holds a reused key may be an earlier attempt of ours, with a body that has changed.
-    unsettled = status in _BEFORE_THE_KEY or problem == "key-reused"
-    return Unknown() if doubt and unsettled else Final()
+    return Unknown() if doubt and not _settles_doubt(answer, problem) else Final()
 
 
 def judge_lost(cause: Cause | None, *, doubt: bool = False) -> Verdict:
@@ -135,6 +138,15 @@ def _asks_for_retry(answer: Answer, problem: str) -> bool:
     if answer.status in _IN_FLIGHT:
         return problem in _IN_FLIGHT_PROBLEMS or "Retry-After" in answer.headers
     return answer.status in _RETRIED
+
+
+def _settles_doubt(answer: Answer, problem: str) -> bool:
+    """Whether a refusal was given by someone who knows what became of earlier attempts."""
+    if answer.status in _BEFORE_THE_KEY or problem in _OF_THIS_ATTEMPT:
+        return False
+    # A proxy gives a 400, too, for a cookie that has grown too long. It names no problem, and
+    # does not echo the key, as this library and Stripe do.
+    return answer.status != 400 or problem != "" or "Idempotency-Key" in answer.headers
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

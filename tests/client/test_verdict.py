@@ -94,17 +94,47 @@ def test_a_replay_is_never_tried_again(reply: Answer, verdict: Verdict) -> None:
     assert judge(reply, doubt=True) == verdict
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 405, 413, 431])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 431])
 def test_a_refusal_at_the_door_says_nothing_of_an_earlier_attempt(status: int) -> None:
     """A token that expired between two attempts must not turn a payment into a failure."""
     assert judge(answer(status)) == Final()
     assert judge(answer(status), doubt=True) == Unknown()
 
 
-@pytest.mark.parametrize("status", [201, 302, 400, 402, 410, 422])
-def test_a_decision_settles_earlier_doubt(status: int) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><h1>400 Bad Request</h1>Request Header Or Cookie Too Large</html>",
+        b'{"message": "Bad request"}',
+        b"",
+    ],
+)
+def test_a_400_that_names_no_problem_may_be_a_proxys(body: bytes) -> None:
+    """nginx gives it for a cookie that has grown since the attempt whose answer was lost."""
+    assert judge(Answer(400, {}, body)) == Final()
+    assert judge(Answer(400, {}, body), doubt=True) == Unknown()
+
+
+@pytest.mark.parametrize("slug", ["key-missing", "key-invalid", "key-too-short", "anonymous"])
+def test_a_refused_key_says_nothing_of_an_earlier_attempt(slug: str) -> None:
+    """A site that asks for longer keys since then has not looked for this one."""
+    assert judge(answer(400, problem(slug))) == Final()
+    assert judge(answer(400, problem(slug)), doubt=True) == Unknown()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [answer(status) for status in (201, 302, 402, 410, 422)]
+    + [
+        answer(400, {"type": "https://shop.example/out-of-stock"}),
+        answer(400, {"error": {"code": "parameter_missing"}}),  # Stripe
+        answer(400, {"amount": ["Too much."]}, Idempotency_Key="k"),  # our own server's echo
+        answer(400, {"amount": ["Too much."]}, Idempotent_Replayed="true"),
+    ],
+)
+def test_a_decision_settles_earlier_doubt(reply: Answer) -> None:
     """The server has looked at the key by then."""
-    assert judge(answer(status), doubt=True) == Final()
+    assert judge(reply, doubt=True) == Final()
 
 
 @pytest.mark.parametrize("status", [100, 101, 103])

@@ -208,9 +208,12 @@ def test_an_attempt_can_say_it_itself(order: Order) -> None:
         assert (stored(intent).state, stored(intent).last_error) == (state, "the gateway said so")
 
 
-def test_a_refusal_at_the_door_does_not_settle_an_earlier_attempt(intent: OutboundIntent) -> None:
-    """The first attempt timed out; a 401 now says nothing about it."""
-    response = SimpleNamespace(status_code=401, headers={}, content=b"")
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_refusal_at_the_door_does_not_settle_an_earlier_attempt(
+    intent: OutboundIntent, status: int
+) -> None:
+    """The first attempt timed out; a 401, or a proxy's 400, now says nothing about it."""
+    response = SimpleNamespace(status_code=status, headers={}, content=b"<html>")
     with pytest.raises(TimeoutError), intent.sending():
         raise TimeoutError
 
