@@ -187,11 +187,15 @@ def test_outcome_unknown_of_the_client_is_unknown_here(intent: OutboundIntent) -
 
 @pytest.mark.parametrize(
     ("status", "state"),
-    [(201, "succeeded"), (302, "succeeded"), (402, "failed"), (422, "failed")]
-    + [(status, "unknown") for status in (103, 408, 409, 429, 500, 503, 520)],
+    [(201, "succeeded"), (303, "succeeded"), (402, "failed"), (422, "failed")]
+    + [(status, "unknown") for status in (103, 408, 409, 429, 500, 503, 520)]
+    + [(status, "unknown") for status in (300, 301, 302, 304, 307, 308)],
 )
 def test_a_response_is_judged(intent: OutboundIntent, status: int, state: str) -> None:
-    """That of requests or httpx, by the judge of the client."""
+    """That of requests or httpx, by the judge of the client.
+
+    A redirect that nobody followed is no success, but for 303: "done, the result is there".
+    """
     headers = {"Retry-After": "1"} if status == 409 else {}
     response = SimpleNamespace(status_code=status, headers=headers, content=b"")
 

@@ -66,11 +66,17 @@ class Attempt:
     def judge(self, result: object) -> None:
         """Read the outcome from a response of requests or httpx; other results are successes."""
         status, headers = getattr(result, "status_code", None), getattr(result, "headers", None)
-        if not isinstance(status, int) or headers is None or 200 <= status < 400:
+        if not isinstance(status, int) or headers is None or _tells_success(status):
             return
         answer = Answer(status, headers, getattr(result, "content", b""))
-        final = isinstance(judge(answer, doubt=self.number > 1), Final)
-        (self.failed if final else self.unknown)(f"answered {status}")
+        refused = status >= 400 and isinstance(judge(answer, doubt=self.number > 1), Final)
+        (self.failed if refused else self.unknown)(f"answered {status}")
+
+
+def _tells_success(status: int) -> bool:
+    # The client follows no redirect. 303 says that it is done and where the result is; 301, 302,
+    # 307 and 308 come as well from a login page or a moved host, where nothing was done.
+    return 200 <= status < 300 or status == 303
 
 
 def check_options(failed: Any, lease: Any, window: Any) -> None:
