@@ -10,8 +10,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.db import IntegrityError, connection
 
+from django_idempotency.contrib.outbound import OutboundIntent
 from django_idempotency.exceptions import StoreUnavailable
 from django_idempotency.models import IdempotencyKey
 from django_idempotency.protocol import KeyedRequest
@@ -79,6 +81,20 @@ def test_a_claim_that_breaks_a_rule_fails_and_is_not_taken_for_a_duplicate(lie: 
 
     with pytest.raises(StoreUnavailable):
         Store(request).reserve()
+
+
+def test_objects_that_look_alike_have_outbound_intents_of_their_own() -> None:
+    """Else two of them would share one key, and the second would never be charged."""
+    intents = []
+    for pk in ("aBc", "AbC", "abc", "abc "):
+        obj = Session(session_key=pk)
+        obj._state.adding = False  # where its own table stands does not matter
+        intents += [OutboundIntent.for_object(obj, purpose) for purpose in ("charge", "Charge")]
+
+    assert len({intent.key for intent in intents}) == 8
+    for intent in intents:
+        facts = {"object_id": intent.object_id, "purpose": intent.purpose}
+        assert OutboundIntent.objects.get(**facts) == intent
 
 
 def test_an_id_may_be_any_sixteen_bytes() -> None:

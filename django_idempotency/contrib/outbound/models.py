@@ -15,6 +15,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.clock import DatabaseNow
+from django_idempotency.columns import ExactCharField
 
 from . import sending
 from .sending import LEASE, WINDOW, Attempt
@@ -60,9 +61,9 @@ class OutboundIntent(models.Model):
         UNKNOWN = "unknown", _("Unknown")  # may have happened
 
     content_type = models.ForeignKey(ContentType, models.PROTECT, verbose_name=_("type"))
-    object_id = models.CharField(_("object"), max_length=255)
-    purpose = models.CharField(_("purpose"), max_length=_LONGEST_PURPOSE)
-    key = models.CharField(_("key"), max_length=36, unique=True, editable=False)
+    object_id = ExactCharField(_("object"), max_length=255)
+    purpose = ExactCharField(_("purpose"), max_length=_LONGEST_PURPOSE)
+    key = ExactCharField(_("key"), max_length=36, unique=True, editable=False)
     state = models.CharField(
         _("state"), max_length=10, choices=State.choices, default=State.OPEN, editable=False
     )

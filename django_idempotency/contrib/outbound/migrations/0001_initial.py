@@ -3,6 +3,8 @@ from __future__ import annotations
 import django.db.models.deletion
 from django.db import migrations, models
 
+import django_idempotency.columns
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -21,11 +23,21 @@ class Migration(migrations.Migration):
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
                 ),
-                ("object_id", models.CharField(max_length=255, verbose_name="object")),
-                ("purpose", models.CharField(max_length=80, verbose_name="purpose")),
+                (
+                    "object_id",
+                    django_idempotency.columns.ExactCharField(
+                        max_length=255, verbose_name="object"
+                    ),
+                ),
+                (
+                    "purpose",
+                    django_idempotency.columns.ExactCharField(
+                        max_length=80, verbose_name="purpose"
+                    ),
+                ),
                 (
                     "key",
-                    models.CharField(
+                    django_idempotency.columns.ExactCharField(
                         editable=False, max_length=36, unique=True, verbose_name="key"
                     ),
                 ),
