@@ -90,6 +90,68 @@ def test_a_dry_run_sends_nothing(due: Any, capsys: Any) -> None:
     assert run(capsys, dry_run=True)[0] == "Would send 3 intents."
 
 
+class ReplicaRouter:
+    """Reads go to another database than writes, where nothing has arrived yet."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str | None:
+        return "other" if model is OutboundIntent else None
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return "default"
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+def test_another_database_is_named(capsys: Any) -> None:
+    """An intent stands beside its object; ``--database`` sends those of one database only."""
+    sent = []
+    intents = {}
+    for alias in ("default", "other"):
+        order = Order.objects.using(alias).create(sku="tea")
+        intent = intents[alias] = OutboundIntent.for_object(order, "charge")
+        past = intent.created_at - timedelta(minutes=2)
+        rows = OutboundIntent.objects.using(alias)
+        rows.update(next_attempt_at=past)
+        lost = OutboundIntent.for_object(order, f"lost in {alias}")
+        with pytest.raises(TimeoutError), lost.sending():
+            raise TimeoutError
+        rows.filter(pk=lost.pk).update(first_sent_at=past - timedelta(days=2))
+    sends("charge")(lambda intent: sent.append((intent._state.db, intent.key)))
+    sends("lost in other")(print)
+
+    assert run(capsys, dry_run=True, database="other")[0] == "Would send 1 intents."
+    out, err = run(capsys, database="other")
+    assert out.startswith("Sent 1 intents: 1 succeeded")
+    assert sent == [("other", intents["other"].key)]
+    assert "1 intents to lost in other are past their window" in err
+    assert "Nobody sends" not in err
+
+    out, err = run(capsys)
+    assert out.startswith("Sent 1 intents: 1 succeeded")
+    assert sent[1:] == [("default", intents["default"].key)]
+    assert "past their window" not in err
+    assert "Nobody sends 'lost in default'" in err
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+def test_a_replica_is_not_asked(settings: Any, capsys: Any) -> None:
+    """Intents are read where they are written, from the first to the last."""
+    settings.DATABASE_ROUTERS = ["tests.outbound.test_command.ReplicaRouter"]
+    sent = []
+    order = Order.objects.create(sku="tea")
+    intent = OutboundIntent.for_object(order, "charge")
+    OutboundIntent.objects.using("default").update(next_attempt_at=intent.created_at)
+    sends("charge")(lambda intent: sent.append(intent.key))
+
+    assert run(capsys)[0].startswith("Sent 1 intents")
+    assert sent == [intent.key]
+
+    lost = OutboundIntent.for_object(order, "refund")
+    with pytest.raises(TimeoutError), lost.sending():
+        raise TimeoutError
+    lost.resolve(succeeded=True, note="found as re_1")
+    assert lost.is_resolved
+
+
 def test_it_stops_when_its_time_is_up(due: Any, capsys: Any) -> None:
     """Between two attempts."""
     due(3)

@@ -164,7 +164,7 @@ class OutboundIntent(models.Model):
             },
         )
         if created:
-            intent.refresh_from_db()
+            intent.refresh_from_db(using=alias)
         return intent
 
     @property

@@ -156,17 +156,14 @@ def resolve(intent: OutboundIntent, *, succeeded: bool, note: str) -> None:
         msg = "Say in the note how the outcome became known."
         raise ValueError(msg)
     lapsed = Q(state="sending", next_attempt_at__lte=DatabaseNow())
-    updated = (
-        _rows(intent)
-        .filter(Q(state="unknown") | lapsed)
-        .update(
-            state="succeeded" if succeeded else "failed",
-            resolved_at=DatabaseNow(),
-            next_attempt_at=None,
-            last_error=note[:_LONGEST_ERROR],
-        )
+    rows = _rows(intent)
+    updated = rows.filter(Q(state="unknown") | lapsed).update(
+        state="succeeded" if succeeded else "failed",
+        resolved_at=DatabaseNow(),
+        next_attempt_at=None,
+        last_error=note[:_LONGEST_ERROR],
     )
-    intent.refresh_from_db()
+    intent.refresh_from_db(using=rows.db)
     if not updated:
         msg = f"The outcome is not unknown: the intent is {intent.state}."
         raise ValueError(msg)

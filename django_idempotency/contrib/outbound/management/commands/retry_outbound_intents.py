@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections, router
 
 from django_idempotency.contrib.outbound.handlers import Handler, handlers
-from django_idempotency.contrib.outbound.models import OutboundIntent
+from django_idempotency.contrib.outbound.models import OutboundIntent, OutboundIntentQuerySet
 from django_idempotency.contrib.outbound.refusals import IntentNotSendable
 
 
@@ -22,6 +23,11 @@ class Command(BaseCommand):
         parser.add_argument("--batch-size", type=int, default=100, help="intents read at a time")
         parser.add_argument("--max-seconds", type=float, help="begin no attempt after this time")
         parser.add_argument("--dry-run", action="store_true", help="count, send nothing")
+        parser.add_argument(
+            "--database",
+            choices=tuple(connections),
+            help="alias of the database with the intents (default: the one that the router names)",
+        )
 
     def handle(self, **options: Any) -> None:
         if options["batch_size"] < 1:
@@ -31,11 +37,13 @@ class Command(BaseCommand):
         if seconds is not None and not seconds >= 0:  # NaN is neither
             msg = "--max-seconds must be 0 or more."
             raise CommandError(msg)
+        alias = options["database"] or router.db_for_write(OutboundIntent)
+        self.intents = OutboundIntent.objects.using(alias)
         self.deadline = None if seconds is None else time.monotonic() + seconds
         self.counts: Counter[str] = Counter()
         self.stuck: set[int] = set()  # could not even be claimed, and would be due for ever
         if options["dry_run"]:
-            due = sum(_due(handler).count() for handler in handlers.values())
+            due = sum(self._due(handler).count() for handler in handlers.values())
             self.stdout.write(f"Would send {due} intents.")
         else:
             self._send_all(options["batch_size"])
@@ -55,12 +63,15 @@ class Command(BaseCommand):
 
     def _in_time(self, handler: Handler, batch_size: int) -> Iterator[OutboundIntent]:
         # An attempt moves its intent out of what is due, whatever becomes of it.
-        while batch := list(_due(handler).exclude(pk__in=self.stuck)[:batch_size]):
+        while batch := list(self._due(handler).exclude(pk__in=self.stuck)[:batch_size]):
             for intent in batch:
                 if self.deadline is not None and time.monotonic() >= self.deadline:
                     self.counts["late"] = 1
                     return
                 yield intent
+
+    def _due(self, handler: Handler) -> OutboundIntentQuerySet:
+        return self.intents.due(handler.purpose, window=handler.window)
 
     def _send(self, handler: Handler, intent: OutboundIntent) -> None:
         number = intent.attempts + 1
@@ -82,18 +93,12 @@ class Command(BaseCommand):
     def _report_stuck(self) -> None:
         """What this command cannot help with, so that cron's mail says so."""
         for handler in handlers.values():
-            count = OutboundIntent.objects.past_window(
-                handler.purpose, window=handler.window
-            ).count()
+            count = self.intents.past_window(handler.purpose, window=handler.window).count()
             if count:
                 self.stderr.write(
                     f"{count} intents to {handler.purpose} are past their window of "
                     f"{handler.window}: ask the other side, then resolve() them."
                 )
-        unknown = OutboundIntent.objects.unresolved().exclude(purpose__in=list(handlers))
+        unknown = self.intents.unresolved().exclude(purpose__in=list(handlers))
         for purpose in unknown.order_by("purpose").values_list("purpose", flat=True).distinct():
             self.stderr.write(f"Nobody sends {purpose!r}: register a function with @sends.")
-
-
-def _due(handler: Handler) -> Any:
-    return OutboundIntent.objects.due(handler.purpose, window=handler.window)
