@@ -26,8 +26,13 @@ class Adapter(Protocol):
     def answer(self, response: Any) -> Answer:
         """What the judge needs of a response."""
 
-    def cause(self, error: Exception) -> Cause | Answer | None:
-        """Why there is no answer, or the answer that was made an error; else ``None``."""
+    def cause(
+        self, error: Exception, *, handled: BaseException | None = None
+    ) -> Cause | Answer | None:
+        """Why there is no answer, or the answer that was made an error; else ``None``.
+
+        ``handled`` is what the caller was handling when the operation began.
+        """
 
     def close(self) -> Any:
         """Close the library's client."""
@@ -60,8 +65,14 @@ def adapter_for(http: object, *, is_async: bool) -> Adapter:
     raise TypeError(msg)
 
 
-def caused_by(error: BaseException, *kinds: type[BaseException]) -> bool:
-    """Whether one of ``kinds`` stands behind an error; the libraries wrap each other."""
+def caused_by(
+    error: BaseException, *kinds: type[BaseException], handled: BaseException | None = None
+) -> bool:
+    """Whether one of ``kinds`` stands behind an error; the libraries wrap each other.
+
+    Python makes ``handled``, which the caller was handling already, the context of all that is
+    raised meanwhile. It says nothing about the attempt.
+    """
     seen: list[BaseException] = []
     waiting: list[object] = [error]
     while waiting:
@@ -71,8 +82,9 @@ def caused_by(error: BaseException, *kinds: type[BaseException]) -> bool:
         if isinstance(found, BaseException) and found not in seen:  # a chain may be a ring
             seen.append(found)
             # urllib3 keeps what it gave up for in an attribute, requests in its arguments.
-            waiting += [found.__cause__, found.__context__, *found.args]
-            waiting.append(getattr(found, "reason", None))
+            waiting += [found.__cause__, getattr(found, "reason", None), *found.args]
+            if found.__context__ is not handled:
+                waiting.append(found.__context__)
     return False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
@@ -92,7 +93,7 @@ class _Client:
             key=checked_key(key),
             policy=self.policy,
             budget=self.budget,
-            cause=self._adapter.cause,
+            cause=partial(self._adapter.cause, handled=sys.exception()),
             name=f"{method} {place}{parts.path}",
         )
         return operation, {self.header: operation.key}

@@ -39,10 +39,13 @@ class _Common:
     def answer(self, response: httpx.Response) -> Answer:
         return Answer(response.status_code, response.headers, response.content)
 
-    def cause(self, error: Exception) -> Cause | Answer | None:
+    def cause(
+        self, error: Exception, *, handled: BaseException | None = None
+    ) -> Cause | Answer | None:
         if isinstance(error, httpx.HTTPStatusError):
             return _raised(error.response)
-        if isinstance(error, _NEVER_SENT) or caused_by(error, ssl.SSLCertVerificationError):
+        unverified = caused_by(error, ssl.SSLCertVerificationError, handled=handled)
+        if isinstance(error, _NEVER_SENT) or unverified:
             return Cause.REFUSED
         if not isinstance(error, (httpx.TransportError, httpx.DecodingError)):
             return None

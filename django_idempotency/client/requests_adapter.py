@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, cast
 
 import requests
@@ -69,7 +70,9 @@ class RequestsAdapter:
     def answer(self, response: requests.Response) -> Answer:
         return Answer(response.status_code, response.headers, response.content)
 
-    def cause(self, error: Exception) -> Cause | Answer | None:
+    def cause(
+        self, error: Exception, *, handled: BaseException | None = None
+    ) -> Cause | Answer | None:
         if isinstance(error, errors.HTTPError) and error.response is not None:
             return _raised(error.response)
         if isinstance(error, _NEVER_SENT):
@@ -78,9 +81,10 @@ class RequestsAdapter:
             return None
         if self._retries_itself(error):
             return Cause.LOST  # this is its last error; an earlier attempt may have arrived
-        if _unverified(error):
+        behind = partial(caused_by, error, handled=handled)
+        if _unverified(behind):
             return Cause.REFUSED
-        not_sent = caused_by(error, NewConnectionError, ConnectTimeoutError)
+        not_sent = behind(NewConnectionError, ConnectTimeoutError)
         return Cause.NOT_SENT if not_sent else Cause.LOST
 
     def _retries_itself(self, error: errors.RequestException) -> bool:
@@ -114,11 +118,11 @@ class _Bounded:
             yield piece
 
 
-def _unverified(error: Exception) -> bool:
+def _unverified(behind: Callable[..., bool]) -> bool:
     """Whether the server could not show who it is, by its certificate or its fingerprint."""
-    if caused_by(error, ssl.SSLCertVerificationError):
+    if behind(ssl.SSLCertVerificationError):
         return True
-    return caused_by(error, SSLError) and not caused_by(error, ssl.SSLError)
+    return behind(SSLError) and not behind(ssl.SSLError)
 
 
 def _raised(response: requests.Response) -> Answer | None:

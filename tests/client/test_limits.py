@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -12,11 +13,13 @@ import httpx
 import pytest
 import requests
 import stamina
+import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.response import HTTPResponse
 from urllib3.util import Retry
 
 from django_idempotency.client import OutcomeUnknown, RetryingClient, RetryPolicy
+from django_idempotency.client.adapter import caused_by
 from django_idempotency.client.operation import DeadlineReached
 from django_idempotency.client.worker import within
 from tests.client.conftest import TRUST, Send
@@ -193,6 +196,59 @@ def test_a_hook_hides_what_a_conflict_is_about(hooked: Any, serve: Serve, status
 
     with pytest.raises((httpx.HTTPStatusError, requests.HTTPError), match=str(status)):
         hooked(script.url, read_it)
+
+
+# -- what the caller is handling already
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+def requests_impostor() -> Exception:
+    return requests.exceptions.SSLError(urllib3.exceptions.SSLError("Fingerprints did not match"))
+
+
+@pytest.mark.parametrize(
+    "handled",
+    [
+        lambda: ssl.SSLCertVerificationError("the first gateway shows a bad certificate"),
+        requests_impostor,
+        lambda: urllib3.exceptions.NewConnectionError(None, "the first gateway is down"),  # type: ignore[arg-type]
+    ],
+    ids=["certificate", "fingerprint", "no connection"],
+)
+@pytest.mark.parametrize("testing", [False, True])
+def test_the_callers_own_trouble_is_not_that_of_an_attempt(
+    send: Send,
+    serve: Serve,
+    pauses: list[float],
+    handled: Callable[[], Exception],
+    *,
+    testing: bool,
+) -> None:
+    """A second gateway is tried while the error of the first is handled, and is its context."""
+    script = serve(drop)
+    with stamina.set_testing(testing, attempts=2):
+        try:
+            fail(handled())
+        except Exception:
+            with pytest.raises(OutcomeUnknown) as caught:
+                send(script.url, json={})
+    assert caught.value.may_have_happened
+    assert len(script.seen) > 1
+
+
+def test_what_stands_behind_an_error_ends_where_the_operation_began() -> None:
+    """But for what is named as its cause, and for an error that is raised twice."""
+    earlier, error = ssl.SSLCertVerificationError(), OSError()
+    error.__context__ = LookupError()
+    error.__context__.__context__ = earlier
+    assert caused_by(error, ssl.SSLCertVerificationError)
+    assert not caused_by(error, ssl.SSLCertVerificationError, handled=earlier)
+    assert caused_by(earlier, ssl.SSLCertVerificationError, handled=earlier)
+    error.__cause__ = earlier
+    assert caused_by(error, ssl.SSLCertVerificationError, handled=earlier)
 
 
 @hooked
