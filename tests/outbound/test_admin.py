@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote as url_unquote
 
 import pytest
+from django.contrib.admin.utils import unquote as admin_unquote
 from django.contrib.auth.models import User
 from django.test import Client
 
@@ -68,6 +71,20 @@ def test_the_object_is_a_link_for_those_who_may_see_it(transactional_db: None) -
     assert f'<a href="{url}">guest order {order.pk}</a>' in rows(client)
     intent = OutboundIntent.objects.get()
     assert url in client.get(f"{LIST}{intent.pk}/change/").content.decode()
+
+
+def test_the_link_leads_to_keys_that_urls_would_break(transactional_db: None) -> None:
+    """As the admin's own links do: ``_2F`` in a key is no slash."""
+    order = GuestOrder(pk=1)
+    order._state.adding = False
+    intent = OutboundIntent.for_object(order, "charge")
+    for pk in ("inv_2F01", "inv/01", "a b?"):
+        OutboundIntent.objects.filter(pk=intent.pk).update(object_id=pk)
+        page = rows(signed_in(superuser=True))
+        User.objects.all().delete()
+        link = re.search(r'href="/admin/shop/guestorder/([^"]*)/change/"', page)
+        assert link is not None
+        assert admin_unquote(url_unquote(link[1])) == pk
 
 
 def test_nobody_adds_changes_or_deletes_an_intent(lost: OutboundIntent) -> None:

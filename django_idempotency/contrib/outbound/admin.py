@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import quote
 from django.db.models import F
 from django.urls import reverse
 from django.utils import timezone
@@ -111,7 +112,7 @@ def _url(intent: OutboundIntent, request: HttpRequest, site: admin.AdminSite) ->
     if not site.get_model_admin(model).has_view_permission(request):
         return None
     name = f"{site.name}:{model._meta.app_label}_{model._meta.model_name}_change"
-    return reverse(name, args=[intent.object_id])
+    return reverse(name, args=[quote(intent.object_id)])
 
 
 @admin.register(OutboundIntent)
