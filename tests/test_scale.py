@@ -99,3 +99,14 @@ def test_the_plot_of_the_overhead_marks_every_measurement() -> None:
     assert picture.count("<circle") == 2 * 2 * len(overhead.WORK)
     assert picture.count(">1.25<") == picture.count(">0.50<") == len(overhead.WORK)
     assert "prefers-color-scheme:dark" in picture
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_hot_key_is_replayed_exactly_as_often_as_it_is_asked_for() -> None:
+    """The benchmark's own run, of a second each way; how fast it was is nobody's promise here."""
+    run = [sys.executable, "-m", "benchmarks.hot_key", "--seconds", "1"]
+
+    said = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert said.count("all counted") == 2, said
