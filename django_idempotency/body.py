@@ -1,13 +1,12 @@
 """The body of a request, read for comparison and left as it was for the view.
 
-JSON counts by content, forms by pairs, multipart by parts and per-file digests (the boundary
-is new with each attempt), all else by bytes. The stream is recorded while it is read, not
-read twice: a 3 MB upload that works without a key works with one.
+JSON counts by content, forms by pairs, multipart as :mod:`.multipart` says, all else by bytes.
+The stream is recorded while it is read, not read twice: a 3 MB upload that works without a key
+works with one.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -31,11 +30,17 @@ from .fingerprint import (
 )
 
 if TYPE_CHECKING:
-    from django.core.files.uploadedfile import UploadedFile
-    from django.http import HttpRequest, QueryDict
-    from django.utils.datastructures import MultiValueDict
+    from django.http import HttpRequest
 
-__all__ = ["Body", "StreamRecorder", "form_body", "raw_body", "record_stream", "release"]
+__all__ = [
+    "Body",
+    "StreamRecorder",
+    "numbered",
+    "pairs_body",
+    "raw_body",
+    "record_stream",
+    "release",
+]
 
 _SMALL = 65_536  # bytes of a body that Django keeps for us; a recorder would cost 25 µs more
 _IN_MEMORY = 2_621_440  # bytes of a recorded body before it goes to disk, as Django's uploads
@@ -160,7 +165,7 @@ def raw_body(request: HttpRequest, media_type: str, exclude: Collection[str]) ->
         if is_form:
             most: int | None = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
             pairs = parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=most)
-            return _pairs_body(pairs, exclude)
+            return pairs_body(pairs, exclude)
         if len(raw) <= _LONGEST_JSON:
             document = without(load_json(raw), exclude)
             return Body(
@@ -181,14 +186,12 @@ def _first_fields(document: Any) -> list[tuple[str, str]]:
         return []  # nested too deep to be named; it is compared all the same
 
 
-def _pairs_body(pairs: Iterable[tuple[str, str]], exclude: Collection[str]) -> Body:
+def pairs_body(pairs: Iterable[tuple[str, str]], exclude: Collection[str]) -> Body:
     kept = [(name, value) for name, value in pairs if name != _CSRF and name not in exclude]
-    return Body(
-        parts=[b"form", *canonical_pairs(kept)], fields=_numbered(kept), document=dict(kept)
-    )
+    return Body(parts=[b"form", *canonical_pairs(kept)], fields=numbered(kept), document=dict(kept))
 
 
-def _numbered(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def numbered(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Fields of a form, the second value of a name as ``name[1]``."""
     seen: dict[str, int] = {}
     numbered = []
@@ -197,24 +200,3 @@ def _numbered(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         seen[name] = count + 1
         numbered.append((f"{name}[{count}]" if count else name, value))
     return numbered
-
-
-def form_body(
-    post: QueryDict, files: MultiValueDict[str, UploadedFile[Any]], exclude: Collection[str]
-) -> Body:
-    """A multipart body by its parsed parts; files are read in chunks and rewound."""
-    pairs = [(name, value) for name, values in post.lists() for value in values]
-    described = []
-    for name, uploads in files.lists():
-        for upload in uploads:
-            digest = file_digest(upload.chunks()).hex()
-            upload.seek(0)
-            about = json.dumps([upload.name, upload.content_type, upload.size, digest])
-            described.append((name, about))
-    body = _pairs_body(pairs, exclude)
-    parts = [*body.parts, b"files", *canonical_pairs(described)]
-    return Body(
-        parts=parts,
-        fields=[*body.fields, *_numbered(described)],
-        document={**body.document, **{name: "[file]" for name, _ in described}},
-    )

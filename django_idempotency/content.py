@@ -12,9 +12,10 @@ from django.utils.http import parse_header_parameters
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Request
 
-from .body import Body, form_body, raw_body, record_stream
+from .body import Body, raw_body, record_stream
 from .conf import Settings, get_settings, secrets
 from .fingerprint import canonical_pairs, content_digest, field_digests
+from .multipart import form_body
 from .policy import Policy
 from .redaction import redacted
 

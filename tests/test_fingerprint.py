@@ -14,7 +14,7 @@ from django.utils.datastructures import MultiValueDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_idempotency.body import form_body, raw_body, record_stream
+from django_idempotency.body import raw_body, record_stream
 from django_idempotency.fingerprint import (
     MAX_DEPTH,
     canonical_json,
@@ -27,6 +27,7 @@ from django_idempotency.fingerprint import (
     sign,
 )
 from django_idempotency.models import IdempotencyKey, KeyEvent
+from django_idempotency.multipart import form_body
 from tests.orders.models import Order
 from tests.sender import new_key
 
