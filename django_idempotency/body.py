@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 __all__ = [
+    "CSRF",
     "Body",
     "StreamRecorder",
+    "json_body",
     "numbered",
     "pairs_body",
     "raw_body",
@@ -51,7 +53,7 @@ _UNREAD = (
     "idempotent view could see it: a retry with another body could not be told from this one. "
     "Read request.body there instead of request.read() or json.load(request)."
 )
-_CSRF = "csrfmiddlewaretoken"  # masked anew in every page, so no part of what is asked
+CSRF = "csrfmiddlewaretoken"  # masked anew in every page, so no part of what is asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,15 +169,19 @@ def raw_body(request: HttpRequest, media_type: str, exclude: Collection[str]) ->
             pairs = parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=most)
             return pairs_body(pairs, exclude)
         if len(raw) <= _LONGEST_JSON:
-            document = without(load_json(raw), exclude)
-            return Body(
-                parts=[b"json", *canonical_json(document)],
-                fields=_first_fields(document),
-                document=document,
-            )
+            return json_body(load_json(raw), exclude)
     except (ValueError, RecursionError):
         pass  # not what it says it is: the view will tell the client
     return Body(parts=[file_digest([raw])])
+
+
+def json_body(document: Any, exclude: Collection[str]) -> Body:
+    document = without(document, exclude)
+    return Body(
+        parts=[b"json", *canonical_json(document)],
+        fields=_first_fields(document),
+        document=document,
+    )
 
 
 def _first_fields(document: Any) -> list[tuple[str, str]]:
@@ -187,7 +193,7 @@ def _first_fields(document: Any) -> list[tuple[str, str]]:
 
 
 def pairs_body(pairs: Iterable[tuple[str, str]], exclude: Collection[str]) -> Body:
-    kept = [(name, value) for name, value in pairs if name != _CSRF and name not in exclude]
+    kept = [(name, value) for name, value in pairs if name != CSRF and name not in exclude]
     return Body(parts=[b"form", *canonical_pairs(kept)], fields=numbered(kept), document=dict(kept))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from io import BytesIO
 from typing import Any
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.multipartparser import MultiPartParser as DjangoMultiPartParser
 from django.urls import include, path
@@ -20,6 +22,7 @@ from tests.orders.views import OrderAPIView, described, drf_answer, place, plain
 from tests.sender import new_key
 
 from .test_mismatch import (
+    OTHER_PARTS,
     PARTS,
     Part,
     assert_mismatch,
@@ -69,7 +72,8 @@ class ObjectParser(BaseParser):
     media_type = "multipart/form-data"
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
-        return {("sku",): stream.read().count(b"tea")}  # no JSON can say this
+        file = SimpleUploadedFile("whole", stream.read().replace(b"another", b"first"))
+        return {(1, "sku"): Decimal(1), "whole": [file]}  # no JSON can say this
 
 
 class Nested(IdempotentMixin, APIView):
@@ -146,3 +150,22 @@ def test_m13_a_file_may_be_excluded(send: Any, way: str) -> None:
     assert_replay(send_parts(send, way, key, [*PARTS[:2], other]), first)
     assert_replay(send_parts(send, way, key, PARTS[:2]), first)
     assert_mismatch(send_parts(send, way, key, [*PARTS, LARGE]))
+
+
+@pytest.mark.parametrize("what", OTHER_PARTS)
+def test_m9_a_parser_may_return_a_dict(send: Any, what: str) -> None:
+    """M8, M9: its content is compared, with files by their bytes wherever they are."""
+    key = new_key()
+    first = send_parts(send, "/nested/", key, PARTS)
+    assert_replay(send_parts(send, "/nested/", key, PARTS, "another"), first)
+
+    assert_mismatch(send_parts(send, "/nested/", key, [*PARTS[:2], OTHER_PARTS[what]]))
+
+
+def test_m9_a_parser_may_return_what_json_cannot_say(send: Any) -> None:
+    """M9: compared as Python shows it, files by their bytes."""
+    key = new_key()
+    first = send_parts(send, "/objects/", key, PARTS)
+
+    assert_replay(send_parts(send, "/objects/", key, PARTS, "another"), first)
+    assert_mismatch(send_parts(send, "/objects/", key, PARTS[1:]))
