@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CSRF",
+    "UNREAD",
     "Body",
     "StreamRecorder",
     "json_body",
@@ -42,13 +43,14 @@ __all__ = [
     "raw_body",
     "record_stream",
     "release",
+    "whole",
 ]
 
 _SMALL = 65_536  # bytes of a body that Django keeps for us; a recorder would cost 25 µs more
 _IN_MEMORY = 2_621_440  # bytes of a recorded body before it goes to disk, as Django's uploads
 _CHUNK = 65_536  # bytes
 _LONGEST_JSON = 16 * 1024 * 1024  # bytes; a longer document is compared as it was sent
-_UNREAD = (
+UNREAD = (
     "The body of this request was read as a stream, by a middleware or a decorator, before the "
     "idempotent view could see it: a retry with another body could not be told from this one. "
     "Read request.body there instead of request.read() or json.load(request)."
@@ -130,7 +132,7 @@ def release(request: HttpRequest) -> None:
         stream.close()
 
 
-def _whole(request: HttpRequest) -> Iterator[bytes]:
+def whole(request: HttpRequest) -> Iterator[bytes]:
     """The body in chunks; afterwards the request is as fresh as before."""
     if hasattr(request, "_body"):
         yield request.body
@@ -138,7 +140,7 @@ def _whole(request: HttpRequest) -> Iterator[bytes]:
     recorder = getattr(request, "_stream", None)
     if not isinstance(recorder, StreamRecorder):
         if getattr(request, "_read_started", False):
-            raise ImproperlyConfigured(_UNREAD)
+            raise ImproperlyConfigured(UNREAD)
         return  # made by hand, without a stream
     try:
         copy = recorder.finish()
@@ -161,8 +163,8 @@ def raw_body(request: HttpRequest, media_type: str, exclude: Collection[str]) ->
     """JSON and URL-encoded bodies by content, any other by its bytes."""
     is_form = media_type == "application/x-www-form-urlencoded"
     if not is_form and not media_type.endswith(("/json", "+json")):
-        return Body(parts=[file_digest(_whole(request))])
-    raw = b"".join(_whole(request))
+        return Body(parts=[file_digest(whole(request))])
+    raw = b"".join(whole(request))
     try:
         if is_form:
             most: int | None = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS

@@ -10,12 +10,12 @@ from urllib.parse import parse_qsl
 
 from django.utils.http import parse_header_parameters
 from rest_framework.exceptions import UnsupportedMediaType
-from rest_framework.request import Request
+from rest_framework.request import Empty, Request
 
 from .body import Body, raw_body, record_stream
 from .conf import Settings, get_settings, secrets
 from .fingerprint import canonical_pairs, content_digest, field_digests
-from .multipart import form_body
+from .multipart import form_body, is_spent, refuse_unread, stream_body
 from .policy import Policy
 from .redaction import redacted
 
@@ -72,18 +72,33 @@ def _pairs_digest(pairs: Collection[tuple[str, str]]) -> bytes:
 
 
 def _body(request: Any, media_type: str, exclude: Any) -> Body:
+    django_request = getattr(request, "_request", request)
     if media_type == "multipart/form-data":
         try:
-            if isinstance(request, Request):
-                # DRF may be the one who reads the stream; what cannot be parsed fails here
-                # as it would in the view, and the key stays unused.
-                request.data  # noqa: B018
-                return form_body(cast("Any", request)._data, request.FILES, exclude)
-            return form_body(request.POST, request.FILES, exclude)
+            return _multipart(request, django_request, exclude)
         except UnsupportedMediaType:
             # This view reads the raw body; nobody has read it yet.
-            record_stream(request._request, multipart=True)
-    return raw_body(getattr(request, "_request", request), media_type, exclude)
+            record_stream(django_request, multipart=True)
+    return raw_body(django_request, media_type, exclude)
+
+
+def _multipart(request: Any, django_request: HttpRequest, exclude: Any) -> Body:
+    if isinstance(request, Request):
+        loaded = cast("Any", request)
+        if loaded._data is Empty:
+            refuse_unread(django_request)
+        # DRF may be the one who reads the stream; what cannot be parsed fails here as it would
+        # in the view, and the key stays unused.
+        request.data  # noqa: B018
+        data, files = loaded._data, request.FILES
+    elif request.method == "POST" or is_spent(request):
+        refuse_unread(request)
+        data, files = request.POST, request.FILES
+    else:
+        return stream_body(request, exclude)
+    if data or files or is_spent(django_request):
+        return form_body(data, files, exclude)
+    return stream_body(django_request, exclude)  # of no stated length: nobody has parsed it
 
 
 def _about(request: HttpRequest) -> list[tuple[str, str]]:

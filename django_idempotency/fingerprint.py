@@ -22,6 +22,7 @@ __all__ = [
     "flatten",
     "load_json",
     "sign",
+    "split_digest",
     "without",
 ]
 
@@ -189,4 +190,21 @@ def file_digest(chunks: Iterable[bytes]) -> bytes:
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
+    return digest.digest()
+
+
+def split_digest(chunks: Iterable[bytes], mark: bytes) -> bytes:
+    """SHA-256 of what stands between the marks, whatever these are; read in chunks as well."""
+    digest, part, rest = hashlib.sha256(), hashlib.sha256(), b""
+    for chunk in chunks:
+        *ended, rest = (rest + chunk).split(mark)
+        for piece in ended:
+            part.update(piece)
+            digest.update(part.digest())
+            part = hashlib.sha256()
+        safe = max(0, len(rest) - len(mark) + 1)  # the end may be the beginning of a mark
+        part.update(rest[:safe])
+        rest = rest[safe:]
+    part.update(rest)
+    digest.update(part.digest())
     return digest.digest()

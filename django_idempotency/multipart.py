@@ -7,14 +7,69 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from dataclasses import replace
+from io import SEEK_END, BytesIO
+from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
 from django.core.files.uploadedfile import UploadedFile
+from django.core.files.uploadhandler import MemoryFileUploadHandler, TemporaryFileUploadHandler
+from django.http.multipartparser import MultiPartParser, MultiPartParserError
 
-from .body import CSRF, Body, json_body, numbered, pairs_body
-from .fingerprint import canonical_pairs, file_digest, load_json
+from .body import CSRF, UNREAD, Body, json_body, numbered, pairs_body, record_stream, whole
+from .fingerprint import canonical_pairs, file_digest, load_json, split_digest
 
-__all__ = ["form_body"]
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+__all__ = ["form_body", "is_spent", "refuse_unread", "stream_body"]
+
+
+def is_spent(request: HttpRequest) -> bool:
+    """Whether somebody has read the stream, and not as ``request.body``."""
+    return getattr(request, "_read_started", False) and not hasattr(request, "_body")
+
+
+def refuse_unread(request: HttpRequest) -> None:
+    """Fail where a middleware has read the stream: POST is empty then, whatever was sent."""
+    # Django makes a tuple of the handlers when it parses; an empty POST alone says nothing.
+    parsed = isinstance(getattr(request, "_upload_handlers", None), tuple)
+    known = parsed or getattr(request, "_post", None) or getattr(request, "_files", None)
+    if is_spent(request) and not known:
+        raise ImproperlyConfigured(UNREAD)
+
+
+def stream_body(request: HttpRequest, exclude: Collection[str]) -> Body:
+    """A body that Django does not parse, as with PATCH; the view reads the recorded copy.
+
+    All between the boundaries counts, since nobody knows what the view makes of it. Only to
+    leave something out it is parsed as Django would, and for the names that a record gives.
+    """
+    record_stream(request, multipart=True)
+    boundary = (request.content_params or {}).get("boundary", "")
+    mark = b"--" + boundary.encode("utf-8", "surrogatepass")
+    sent = [b"stream", split_digest(whole(request), mark)]
+    copy: Any = BytesIO(request.body) if hasattr(request, "_body") else vars(request)["_stream"]
+    # The length may not have been sent, and the handlers are the view's to choose.
+    meta = {"CONTENT_TYPE": request.META["CONTENT_TYPE"], "CONTENT_LENGTH": copy.seek(0, SEEK_END)}
+    handlers = [MemoryFileUploadHandler(request), TemporaryFileUploadHandler(request)]
+    copy.seek(0)
+    try:
+        post, files = MultiPartParser(meta, copy, handlers).parse()
+    except (MultiPartParserError, SuspiciousOperation):
+        return Body(parts=sent)
+    finally:
+        copy.seek(0)
+    try:
+        body = form_body(post, files, exclude)
+    finally:
+        for _, uploads in files.lists():
+            for upload in uploads:
+                upload.close()
+    # A replaced character stands for bytes that the view may read.
+    texts = (text for name, values in post.lists() for text in (name, *values))
+    by_part = exclude and (post or files) and not any("\ufffd" in text for text in texts)
+    return body if by_part else replace(body, parts=sent)
 
 
 def form_body(data: Any, files: Any, exclude: Collection[str]) -> Body:

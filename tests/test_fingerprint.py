@@ -25,6 +25,7 @@ from django_idempotency.fingerprint import (
     flatten,
     load_json,
     sign,
+    split_digest,
 )
 from django_idempotency.models import IdempotencyKey, KeyEvent
 from django_idempotency.multipart import form_body
@@ -239,6 +240,26 @@ def test_joined_parts_are_other_parts(parts: list[bytes]) -> None:
     forged = b"".join(b"%d:%b" % (len(part), part) for part in parts)
 
     assert content_digest(parts) not in {content_digest([joined]), content_digest([forged])}
+
+
+@given(
+    parts=st.lists(st.text("-ab\n", max_size=6), min_size=1, max_size=4),
+    other=st.lists(st.text("-ab\n", max_size=6), min_size=1, max_size=4),
+    size=st.integers(1, 9),
+)
+def test_what_stands_between_marks_counts_however_it_is_read(
+    parts: list[str], other: list[str], size: int
+) -> None:
+    """Another mark and other chunks change nothing, other parts do."""
+
+    def digest(parts: list[str], mark: bytes, size: int) -> bytes:
+        raw = mark.join(part.encode() for part in parts)
+        chunks = (raw[at : at + size] for at in range(0, len(raw), size))
+        return split_digest(chunks, mark)
+
+    usual = digest(parts, b"--xyx", 100)
+    assert digest(parts, b"--xx", size) == usual
+    assert (digest(other, b"--xyx", size) == usual) == (other == parts)
 
 
 def by_name(form: list[tuple[str, str]]) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.multipartparser import MultiPartParser as DjangoMultiPartParser
+from django.test import RequestFactory
 from django.urls import include, path
 from django.utils.decorators import method_decorator
 from django.views import View
@@ -18,6 +19,8 @@ from rest_framework.parsers import BaseParser, DataAndFiles, MultiPartParser
 from rest_framework.views import APIView
 
 from django_idempotency import IdempotentMixin, idempotent
+from django_idempotency.models import IdempotencyKey
+from tests.orders.models import Order
 from tests.orders.views import OrderAPIView, described, drf_answer, place, plain_answer
 from tests.sender import new_key
 
@@ -44,6 +47,8 @@ class Patched(View):
         post, files = parser.parse()
         order, _ = place(request, {"sku": post["sku"]})
         sizes = {name: file.size for name, file in files.items()}
+        for file in files.values():
+            file.close()
         return JsonResponse(described(order) | {"files": sizes}, status=201)
 
     put = delete = patch
@@ -135,6 +140,151 @@ patched_way = pytest.mark.parametrize("way", ["/patched/", "/patched-stream/"])
 def patch(send: Any, way: str, key: str, parts: list[Part], boundary: str = "first") -> Any:
     body, kind = multipart(parts, boundary)
     return send(way, body, key=key, method="PATCH", content_type=kind)
+
+
+# -- multipart that Django does not parse
+
+
+@patched_way
+@pytest.mark.parametrize("method", ["PATCH", "PUT", "DELETE"])
+def test_m9_another_multipart_body_is_refused_whatever_the_method(
+    send: Any, settings: Any, way: str, method: str
+) -> None:
+    """M9: not only with POST, for which alone Django parses it; the view reads it all the same."""
+    settings.IDEMPOTENCY = {"METHODS": ["POST", "PUT", "PATCH", "DELETE"]}
+    key = new_key()
+    (body, kind), (other, _) = (multipart([("sku", None, None, v)], "b") for v in (b"a", b"b"))
+    first = send(way, body, key=key, method=method, content_type=kind)
+    assert first.json()["sku"] == "a"
+
+    assert_replay(send(way, body, key=key, method=method, content_type=kind), first)
+    assert_mismatch(send(way, other, key=key, method=method, content_type=kind))
+
+
+@patched_way
+@pytest.mark.parametrize("what", OTHER_PARTS)
+def test_m9_another_file_in_a_patch_is_refused(send: Any, way: str, what: str) -> None:
+    """M9: the parts count as with POST."""
+    key = new_key()
+    assert patch(send, way, key, PARTS).status_code == 201
+
+    assert_mismatch(patch(send, way, key, [*PARTS[:2], OTHER_PARTS[what]], "another"))
+
+
+def test_m8_a_new_boundary_in_a_patch_is_a_retry(send: Any) -> None:
+    """M8: also where the file is larger than what Django keeps in memory."""
+    key = new_key()
+    first = patch(send, "/patched-stream/", key, [*PARTS, LARGE])
+    assert first.json()["files"] == {"invoice": 300, "photo": 3_000_000}
+
+    assert_replay(patch(send, "/patched-stream/", key, [*PARTS, LARGE], "another"), first)
+
+
+@pytest.mark.parametrize("way", ["/plain/", "/plain-excluding-files/"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (multipart([("sku", None, None, b"tea\xff")], "b")[0],
+         multipart([("sku", None, None, b"tea\xfe")], "b")[0]),
+        (b"broken", b"broken!"),
+    ],
+)  # fmt: skip
+def test_m9_a_patch_counts_by_what_no_parser_may_understand(
+    send: Any, way: str, before: bytes, after: bytes
+) -> None:
+    """M9: a view of one's own may read bytes that are not UTF-8, and what is no multipart."""
+    key, kind = new_key(), "multipart/form-data; boundary=b"
+    first = send(way, before, key=key, method="PATCH", content_type=kind)
+
+    assert_replay(send(way, before, key=key, method="PATCH", content_type=kind), first)
+    assert_mismatch(send(way, after, key=key, method="PATCH", content_type=kind))
+
+
+def test_m9_a_patch_counts_by_parts_without_a_name(send: Any) -> None:
+    """M9: Django's parser would leave them out."""
+    key, kind = new_key(), "multipart/form-data; boundary=b"
+    first = send("/plain/", b"--b\r\nx", key=key, method="PATCH", content_type=kind)
+
+    assert first.status_code == 201
+    assert_mismatch(send("/plain/", b"--b\r\ny", key=key, method="PATCH", content_type=kind))
+
+
+def test_m13_a_file_of_a_patch_may_be_excluded(send: Any) -> None:
+    """M13: although Django parses none of it."""
+    key, way = new_key(), "/plain-excluding-files/"
+    first = patch(send, way, key, PARTS)
+
+    assert_replay(patch(send, way, key, PARTS[:2], "another"), first)
+    assert_mismatch(patch(send, way, key, PARTS[1:]))
+
+
+def test_m9_a_patch_that_a_middleware_has_parsed_counts_by_its_parts(
+    send: Any, settings: Any
+) -> None:
+    """M8, M9: what it put into POST and FILES is what the view reads."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.parses_patched_forms"]
+    key = new_key()
+    first = patch(send, "/plain/", key, PARTS)
+
+    assert_replay(patch(send, "/plain/", key, PARTS, "another"), first)
+    assert_mismatch(patch(send, "/plain/", key, [("sku", None, None, b"x"), *PARTS[1:]]))
+
+
+def test_m9_a_body_without_a_length_is_compared(transactional_db: None) -> None:
+    """M9: Django parses none of it; an ASGI view may still read all."""
+    key, seen = new_key(), []
+
+    @idempotent
+    def view(request: Any) -> HttpResponse:
+        seen.append(request.read())
+        return HttpResponse(status=201)
+
+    def answer(sku: bytes) -> int:
+        body, kind = multipart([("sku", None, None, sku)], "b")
+        headers = {"Idempotency-Key": key}
+        request = RequestFactory().generic("POST", "/", body, kind, headers=headers)
+        request._stream = BytesIO(body)  # type: ignore[attr-defined]
+        del request.META["CONTENT_LENGTH"]
+        return view(request).status_code
+
+    assert [answer(b"tea"), answer(b"tea"), answer(b"mate")] == [201, 201, 422]
+    assert [b"tea" in body for body in seen] == [True]
+
+
+@pytest.mark.parametrize("way", ["/plain/", "/class/", "/apiview/"])
+@pytest.mark.parametrize(
+    "middleware", ["reads_the_stream", "reads_the_stream_and_asks_for_a_token"]
+)
+def test_m9_multipart_that_a_middleware_has_read_is_an_error(
+    send: Any, settings: Any, caplog: Any, way: str, middleware: str
+) -> None:
+    """M9: POST is empty then, and each body would be the same."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.{middleware}"]
+
+    assert send_parts(send, way, new_key(), PARTS).status_code == 500
+
+    assert "Read request.body there" in caplog.text
+    assert not Order.objects.exists()
+    assert not IdempotencyKey.objects.exists()
+
+
+def test_m8_an_empty_form_that_a_middleware_has_parsed_is_no_error(
+    send: Any, settings: Any
+) -> None:
+    """M8: it is empty, and not unread."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.conformance.test_mismatch_bodies.asks"]
+    key = new_key()
+    first = send_parts(send, "/plain/", key, [])
+
+    assert_replay(send_parts(send, "/plain/", key, [], "another"), first)
+
+
+def asks(get_response: Any) -> Any:
+    def middleware(request: HttpRequest) -> Any:
+        request.POST.get("csrfmiddlewaretoken")
+        return get_response(request)
+
+    return middleware
 
 
 # -- files, and parsers of one's own
