@@ -168,7 +168,12 @@ def raw_body(request: HttpRequest, media_type: str, exclude: Collection[str]) ->
     try:
         if is_form:
             most: int | None = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
-            pairs = parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=most)
+            pairs = parse_qsl(
+                raw.decode(),
+                keep_blank_values=True,
+                max_num_fields=most,
+                errors="surrogateescape",  # no two bytes become one replacement character
+            )
             return pairs_body(pairs, exclude)
         if len(raw) <= _LONGEST_JSON:
             return json_body(load_json(raw), exclude)

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
 
+from django.conf import settings as site
 from django.utils.http import parse_header_parameters
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Empty, Request
@@ -53,25 +54,35 @@ def _content(
         parameters.pop("boundary", None)  # new with each attempt
     if parameters.get("charset", "").lower() == "utf-8":
         del parameters["charset"]  # the default, spelled out
-    body = _body(request, media_type, exclude)
+    charset = parameters.get("charset") or django_request.encoding or site.DEFAULT_CHARSET
+    # By another charset the view reads another text, so that only bytes can be compared.
+    is_utf8 = charset.lower() == "utf-8"
+    body = _body(request, media_type, exclude, is_utf8=is_utf8)
     asked = django_request.META.get("QUERY_STRING", "")
-    query = parse_qsl(asked, keep_blank_values=True) if asked else ()
     headers = [django_request.headers.get(name, "") for name in settings.FINGERPRINT_HEADERS]
     texts = (cast("str", request.method), django_request.path, media_type, *headers)
     return body, [
         *(text.encode("utf-8", "surrogatepass") for text in texts),
         str(getattr(request, "version", None) or "").encode(),  # DRF's API version
-        _pairs_digest(query),
+        _query_digest(asked, is_utf8=is_utf8),
         _pairs_digest(parameters.items()),
         content_digest(body.parts),
     ]
+
+
+def _query_digest(asked: str, *, is_utf8: bool) -> bytes:
+    if not asked:
+        return _NONE
+    if not is_utf8 or not asked.isascii():  # unescaped bytes, which each server decodes its way
+        return content_digest((asked.encode("utf-8", "surrogatepass"),))
+    return _pairs_digest(parse_qsl(asked, keep_blank_values=True, errors="surrogateescape"))
 
 
 def _pairs_digest(pairs: Collection[tuple[str, str]]) -> bytes:
     return content_digest(canonical_pairs(pairs)) if pairs else _NONE
 
 
-def _body(request: Any, media_type: str, exclude: Any) -> Body:
+def _body(request: Any, media_type: str, exclude: Any, *, is_utf8: bool) -> Body:
     django_request = getattr(request, "_request", request)
     if media_type == "multipart/form-data":
         try:
@@ -79,7 +90,7 @@ def _body(request: Any, media_type: str, exclude: Any) -> Body:
         except UnsupportedMediaType:
             # This view reads the raw body; nobody has read it yet.
             record_stream(django_request, multipart=True)
-    return raw_body(django_request, media_type, exclude)
+    return raw_body(django_request, media_type if is_utf8 else "", exclude)
 
 
 def _multipart(request: Any, django_request: HttpRequest, exclude: Any) -> Body:

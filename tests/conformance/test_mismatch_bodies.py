@@ -25,6 +25,7 @@ from tests.orders.views import OrderAPIView, described, drf_answer, place, plain
 from tests.sender import new_key
 
 from .test_mismatch import (
+    FORM,
     OTHER_PARTS,
     PARTS,
     Part,
@@ -285,6 +286,82 @@ def asks(get_response: Any) -> Any:
         return get_response(request)
 
     return middleware
+
+
+# -- texts that are not UTF-8
+
+
+@pytest.mark.parametrize("way", ["/apiview/", "/plain/"])
+@pytest.mark.parametrize(
+    "kind", ["application/json", "application/json; charset=latin-1", "text/plain"]
+)
+@pytest.mark.parametrize(
+    ("before", "after"), [("?q=%ff", "?q=%fe"), ("?q=%ff", "?q=%EF%BF%BD"), ("?%ff", "?%fe")]
+)
+def test_m4_queries_that_are_not_utf8_are_compared(
+    send: Any, way: str, kind: str, before: str, after: str
+) -> None:
+    """M4: two bytes that UTF-8 does not know are two bytes."""
+    if way == "/apiview/" and kind == "text/plain":
+        pytest.skip("no parser")
+    key = new_key()
+    assert send(way + before, key=key, content_type=kind).status_code == 201
+
+    assert send(way + before, key=key, content_type=kind)["Idempotent-Replayed"] == "true"
+    assert_mismatch(send(way + after, key=key, content_type=kind))
+
+
+def test_m4_unescaped_bytes_in_a_query_are_compared(transactional_db: None) -> None:
+    """M4: a raw E9 is no U+00E9 in another spelling: servers hand on bytes as Latin-1."""
+    key = new_key()
+    view = idempotent(lambda request: HttpResponse(status=201))
+
+    def answer(query: str) -> int:
+        headers = {"Idempotency-Key": key}
+        request = RequestFactory().post("/", headers=headers)
+        request.META["QUERY_STRING"] = query
+        return view(request).status_code
+
+    queries = ["\u00c3\u00a9", "\u00c3\u00a9", "%C3%83%C2%A9", "=%C3%83%C2%A9"]
+    assert [answer(query) for query in queries] == [201, 201, 422, 422]
+
+
+@pytest.mark.parametrize("way", ["/apiview/", "/plain/"])
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        (FORM, "sku=%ff", "sku=%fe"),
+        (FORM, "%ff=tea", "%fe=tea"),
+        (FORM, "sku=%ff", "sku=%EF%BF%BD"),
+        (FORM + "; charset=latin-1", "sku=%ff", "sku=%fe"),
+        ("application/json; charset=utf-7", '{"sku":"+AGE-"}', r'{"sku":"\u002BAGE-"}'),
+        ("application/json; charset=latin-1", '{"sku":"é"}', r'{"sku":"\u00e9"}'),
+    ],
+)
+def test_m10_bodies_that_are_not_utf8_are_compared(
+    send: Any, way: str, kind: str, before: str, after: str
+) -> None:
+    """M7, M10: they count by their bytes, since a view reads them by their charset."""
+    key = new_key()
+    first = send(way, before, key=key, content_type=kind)
+    if first.status_code != 201:
+        pytest.skip("refused without a key, too")
+
+    assert_replay(send(way, before, key=key, content_type=kind), first)
+    assert_mismatch(send(way, after, key=key, content_type=kind))
+
+
+@pytest.mark.parametrize("way", ["/apiview/", "/plain/"])
+def test_m7_a_charset_of_the_site_counts_as_one_of_the_request(
+    send: Any, settings: Any, way: str
+) -> None:
+    """M7: DEFAULT_CHARSET is what REST framework and request.GET decode by."""
+    settings.DEFAULT_CHARSET = "latin-1"
+    key, before, after = new_key(), '{"sku":"Ã©"}', r'{"sku":"\u00e9"}'
+    first = send(way, before, key=key)
+
+    assert_replay(send(way, before, key=key), first)
+    assert_mismatch(send(way, after, key=key))
 
 
 # -- files, and parsers of one's own

@@ -94,7 +94,7 @@ REQUESTS = (
     mutant(
         "fingerprint without query",
         C + "test_mismatch.py::test_m4_another_query_is_refused",
-        ("content.py", "        _pairs_digest(query),\n", ""),
+        ("content.py", "        _query_digest(asked, is_utf8=is_utf8),\n", ""),
     ),
     mutant(
         "fingerprint without method",
