@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import islice
+from itertools import chain, islice
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
@@ -49,7 +49,7 @@ __all__ = [
 _SMALL = 65_536  # bytes of a body that Django keeps for us; a recorder would cost 25 µs more
 _IN_MEMORY = 2_621_440  # bytes of a recorded body before it goes to disk, as Django's uploads
 _CHUNK = 65_536  # bytes
-_LONGEST_JSON = 16 * 1024 * 1024  # bytes; a longer document is compared as it was sent
+_LONGEST = 16 * 1024 * 1024  # bytes; a longer document or form is compared as it was sent
 UNREAD = (
     "The body of this request was read as a stream, by a middleware or a decorator, before the "
     "idempotent view could see it: a retry with another body could not be told from this one. "
@@ -159,27 +159,39 @@ def whole(request: HttpRequest) -> Iterator[bytes]:
         cast("Any", request)._stream = copy
 
 
-def raw_body(request: HttpRequest, media_type: str, exclude: Collection[str]) -> Body:
-    """JSON and URL-encoded bodies by content, any other by its bytes."""
+def raw_body(
+    request: HttpRequest, media_type: str, exclude: Collection[str], *, limited: bool = False
+) -> Body:
+    """JSON and URL-encoded bodies by content, any other by its bytes.
+
+    ``limited``: Django will not give the view more than its limit, unless from the stream.
+    """
     is_form = media_type == "application/x-www-form-urlencoded"
     if not is_form and not media_type.endswith(("/json", "+json")):
         return Body(parts=[file_digest(whole(request))])
-    raw = b"".join(whole(request))
+    limit: int | None = settings.DATA_UPLOAD_MAX_MEMORY_SIZE if limited else None
+    longest = _LONGEST if limit is None else min(limit, _LONGEST)
+    chunks, read, size = whole(request), list[bytes](), 0
+    for chunk in chunks:
+        read.append(chunk)
+        size += len(chunk)
+        if size > longest:
+            return Body(parts=[file_digest(chain(read, chunks))])
+    raw = b"".join(read)
     try:
-        if is_form:
-            most: int | None = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
-            pairs = parse_qsl(
-                raw.decode(),
-                keep_blank_values=True,
-                max_num_fields=most,
-                errors="surrogateescape",  # no two bytes become one replacement character
-            )
-            return pairs_body(pairs, exclude)
-        if len(raw) <= _LONGEST_JSON:
+        if not is_form:
             return json_body(load_json(raw), exclude)
+        most: int | None = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
+        pairs = parse_qsl(
+            raw.decode(),
+            keep_blank_values=True,
+            max_num_fields=most,
+            errors="surrogateescape",  # no two bytes become one replacement character
+        )
+        return pairs_body(pairs, exclude)
     except (ValueError, RecursionError):
-        pass  # not what it says it is: the view will tell the client
-    return Body(parts=[file_digest([raw])])
+        # Not what it says it is: the view will tell the client.
+        return Body(parts=[file_digest([raw])])
 
 
 def json_body(document: Any, exclude: Collection[str]) -> Body:

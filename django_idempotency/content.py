@@ -90,7 +90,8 @@ def _body(request: Any, media_type: str, exclude: Any, *, is_utf8: bool) -> Body
         except UnsupportedMediaType:
             # This view reads the raw body; nobody has read it yet.
             record_stream(django_request, multipart=True)
-    return raw_body(django_request, media_type if is_utf8 else "", exclude)
+    kind, limited = media_type if is_utf8 else "", request is django_request
+    return raw_body(django_request, kind, exclude, limited=limited)
 
 
 def _multipart(request: Any, django_request: HttpRequest, exclude: Any) -> Body:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from decimal import Decimal
 from io import BytesIO
 from typing import Any
 
 import pytest
+from django.core.exceptions import RequestDataTooBig
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.multipartparser import MultiPartParser as DjangoMultiPartParser
@@ -19,6 +21,7 @@ from rest_framework.parsers import BaseParser, DataAndFiles, MultiPartParser
 from rest_framework.views import APIView
 
 from django_idempotency import IdempotentMixin, idempotent
+from django_idempotency.body import release
 from django_idempotency.models import IdempotencyKey
 from tests.orders.models import Order
 from tests.orders.views import OrderAPIView, described, drf_answer, place, plain_answer
@@ -396,3 +399,58 @@ def test_m9_a_parser_may_return_what_json_cannot_say(send: Any) -> None:
 
     assert_replay(send_parts(send, "/objects/", key, PARTS, "another"), first)
     assert_mismatch(send_parts(send, "/objects/", key, PARTS[1:]))
+
+
+# -- bodies that are too large
+
+
+@pytest.mark.parametrize("kind", [FORM, "application/json"])
+@pytest.mark.parametrize("length", ["true", "missing", "false"])
+def test_m11_what_is_too_large_is_never_held_in_memory(
+    transactional_db: None, kind: str, length: str
+) -> None:
+    """M11: a body that Django refuses costs a disk and no memory, whatever its length says."""
+    body = b'"a=' + b"x" * 40_000_000 + b'"'
+    headers = {"Idempotency-Key": new_key()}
+    request = RequestFactory().generic("POST", "/", body, kind, headers=headers)
+    request._stream = BytesIO(body)  # type: ignore[attr-defined]
+    request.META["CONTENT_LENGTH"] = {"true": str(len(body)), "missing": "", "false": "3"}[length]
+    if length == "false":
+        request.META["CONTENT_LENGTH"] = "100000"  # less than it is, and not small
+
+    @idempotent
+    def view(request: Any) -> HttpResponse:
+        return HttpResponse(request.body, status=201)
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestDataTooBig):
+            view(request)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12_000_000
+    assert not IdempotencyKey.objects.exclude(completed_at=None).exists()
+
+
+@pytest.mark.parametrize("kind", [FORM, "application/json", "application/vnd.api+json"])
+def test_m11_what_a_view_reads_from_the_stream_is_compared(
+    transactional_db: None, kind: str
+) -> None:
+    """M11: past the limit a view may still read the stream; one other byte is refused."""
+    key, body, seen = new_key(), b'"a=' + b"x" * 20_000_000 + b'"', []
+
+    @idempotent
+    def view(request: Any) -> HttpResponse:
+        seen.append(request.read())
+        return HttpResponse(status=201)
+
+    def answer(body: bytes) -> int:
+        headers = {"Idempotency-Key": key}
+        request = RequestFactory().generic("POST", "/", body, kind, headers=headers)
+        response = view(request)
+        release(request)
+        return response.status_code
+
+    assert [answer(body), answer(body), answer(body + b" ")] == [201, 201, 422]
+    assert seen == [body]
