@@ -49,7 +49,10 @@ def stream_body(request: HttpRequest, exclude: Collection[str]) -> Body:
     boundary = (request.content_params or {}).get("boundary", "")
     mark = b"--" + boundary.encode("utf-8", "surrogatepass")
     sent = [b"stream", split_digest(whole(request), mark)]
-    copy: Any = BytesIO(request.body) if hasattr(request, "_body") else vars(request)["_stream"]
+    held = hasattr(request, "_body")
+    copy: Any = BytesIO(request.body) if held else getattr(request, "_stream", None)
+    if copy is None:
+        return Body(parts=sent)  # made by hand, without a stream
     # The length may not have been sent, and the handlers are the view's to choose.
     meta = {"CONTENT_TYPE": request.META["CONTENT_TYPE"], "CONTENT_LENGTH": copy.seek(0, SEEK_END)}
     handlers = [MemoryFileUploadHandler(request), TemporaryFileUploadHandler(request)]

@@ -283,6 +283,20 @@ def test_m8_an_empty_form_that_a_middleware_has_parsed_is_no_error(
     assert_replay(send_parts(send, "/plain/", key, [], "another"), first)
 
 
+def test_m9_a_request_made_by_hand_has_no_stream(transactional_db: None) -> None:
+    """M9: nothing to compare, and nothing to fail about."""
+    request = HttpRequest()
+    request.method, request.path = "PATCH", "/"
+    request.META["CONTENT_TYPE"] = "multipart/form-data; boundary=b"
+    request.META["HTTP_IDEMPOTENCY_KEY"] = new_key()
+
+    @idempotent
+    def view(request: Any) -> HttpResponse:
+        return HttpResponse(status=201)
+
+    assert view(request).status_code == 201
+
+
 def asks(get_response: Any) -> Any:
     def middleware(request: HttpRequest) -> Any:
         request.POST.get("csrfmiddlewaretoken")
