@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["content_of", "default_fingerprint", "record_of", "salt_of"]
 
 _NONE = content_digest(())
+_UTF8 = {"utf-8", "utf8"}  # as Python and browsers spell it
 _LONGEST_RECORD = 64 * 1024  # bytes of a kept body
 
 
@@ -52,11 +53,11 @@ def _content(
     media_type, parameters = parse_header_parameters(django_request.META.get("CONTENT_TYPE", ""))
     if media_type == "multipart/form-data":
         parameters.pop("boundary", None)  # new with each attempt
-    if parameters.get("charset", "").lower() == "utf-8":
+    if parameters.get("charset", "").lower() in _UTF8:
         del parameters["charset"]  # the default, spelled out
     charset = parameters.get("charset") or django_request.encoding or site.DEFAULT_CHARSET
     # By another charset the view reads another text, so that only bytes can be compared.
-    is_utf8 = charset.lower() == "utf-8"
+    is_utf8 = charset.lower() in _UTF8
     body = _body(request, media_type, exclude, is_utf8=is_utf8)
     asked = django_request.META.get("QUERY_STRING", "")
     headers = [django_request.headers.get(name, "") for name in settings.FINGERPRINT_HEADERS]
