@@ -68,9 +68,10 @@ def forget(ids: Collection[UUID]) -> Done:
 def forget_finished(keys: IdempotencyKeyQuerySet) -> None:
     """Delete the finished ones of ``keys`` with their trail; their responses are not loaded."""
     alias = router.db_for_write(IdempotencyKey)
-    ids = keys.using(alias).completed().values_list("pk", flat=True)
-    while batch := list(ids[:_BATCH]):
+    left = keys.using(alias).completed().order_by("pk")
+    while batch := list(left.values_list("pk", flat=True)[:_BATCH]):
         _delete(batch, alias)
+        left = left.filter(pk__gt=batch[-1])  # comes to an end, whatever a trigger keeps
 
 
 def expire(ids: Collection[UUID]) -> Done:
