@@ -5,12 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-import django
-from django.core.management import call_command
-
-from tests.pg_launcher import Cluster
-
-FLUSHING = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+from benchmarks.stage import database
 
 
 def main() -> None:
@@ -30,11 +25,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.prepared:
         os.environ["BENCHMARK_PREPARED"] = "1"
-    with Cluster(FLUSHING) as cluster:
-        os.environ["DATABASE_URL"] = cluster.url
-        os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
-        django.setup()
-        call_command("migrate", run_syncdb=True, verbosity=0)
+    with database():
         from benchmarks import measure  # here: it has models, which need the setup
 
         if options.profile:

@@ -14,12 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import django
-from django.core.management import call_command
-
-from benchmarks.__main__ import FLUSHING
 from benchmarks.report import say
-from tests.pg_launcher import Cluster
+from benchmarks.stage import database
 
 CLIENTS, THREADS = 32, 2
 AIM = 5000  # replays a second
@@ -31,11 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hot_key", description=__doc__)
     parser.add_argument("--seconds", type=int, default=10)
     options = parser.parse_args()
-    with Cluster(FLUSHING) as cluster:
-        os.environ["DATABASE_URL"] = cluster.url
-        os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
-        django.setup()
-        call_command("migrate", run_syncdb=True, verbosity=0)
+    with database() as cluster:
         pgbench = Path(cluster.installation.bin) / "pgbench"
         for mode in ("simple", "prepared"):
             say(_measured(pgbench, cluster.url, mode, options.seconds))

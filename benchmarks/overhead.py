@@ -11,18 +11,13 @@ every duration and variant once, on a private PostgreSQL that flushes to disk. T
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import django
-from django.core.management import call_command
-
 from benchmarks import svg
-from benchmarks.__main__ import FLUSHING
 from benchmarks.report import quantile, say
-from tests.pg_launcher import Cluster
+from benchmarks.stage import database
 
 if TYPE_CHECKING:
     from benchmarks.measure import Variant
@@ -120,11 +115,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--write", action="store_true", help=f"draw {PICTURE.name}")
     options = parser.parse_args()
-    with Cluster(FLUSHING) as cluster:
-        os.environ["DATABASE_URL"] = cluster.url
-        os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
-        django.setup()
-        call_command("migrate", run_syncdb=True, verbosity=0)
+    with database():
         found = measure(rounds=options.rounds, warmup=10)
     for name, times in found.items():
         say("", f"ms on the wall, {name} of {options.rounds} interleaved rounds", *table(times))

@@ -11,9 +11,9 @@ import psycopg
 from django.core.management import call_command
 from django.db import connections
 
-from benchmarks.__main__ import FLUSHING
 from benchmarks.report import say
 from benchmarks.scale.shards import alias_of
+from benchmarks.stage import FLUSHING
 from tests.pg_launcher import Cluster
 
 # As on a small server of one's own. Vacuum runs when we say so, not into a measurement.
